@@ -1,0 +1,37 @@
+"""ONNX Runtime on the CPU behind the Session protocol."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+
+from edgekp.artifact import Artifact
+from edgekp.errors import ArtifactError
+from edgekp.sample import Float
+
+
+class OnnxSession:
+    """An ONNX model in ONNX Runtime; the artifact's digest was checked when it was opened."""
+
+    def __init__(self, artifact: Artifact, threads: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                artifact.model_path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises classes of its C extension that share no base but Exception
+            raise ArtifactError(f"{artifact.model_path}: ONNX Runtime refuses it: {error}") from error
+        found = tuple(output.name for output in self._session.get_outputs())
+        if found != artifact.contract.codec.outputs:
+            raise ArtifactError(f"{artifact.model_path}: outputs {list(found)}, its codec decodes "
+                                f"{list(artifact.contract.codec.outputs)}; export the model again")
+        self._outputs = found
+        self._input = self._session.get_inputs()[0].name
+
+    def infer(self, inputs: Float) -> dict[str, Float]:
+        arrays = self._session.run(list(self._outputs), {self._input: np.ascontiguousarray(inputs, np.float32)})
+        return dict(zip(self._outputs, arrays, strict=True))
+
+    def close(self) -> None:
+        del self._session

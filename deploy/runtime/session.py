@@ -1,0 +1,27 @@
+"""One protocol for every runtime: open an artifact, infer batches, close. Knows no image and no keypoint."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from edgekp.artifact import Artifact
+from edgekp.errors import ArtifactError
+from edgekp.sample import Float
+
+
+class Session(Protocol):
+    """A loaded model."""
+
+    def infer(self, inputs: Float) -> dict[str, Float]:
+        """Outputs by name, (N, ...) float32, for (N, 3, h, w) float32 inputs that the contract prepared."""
+
+    def close(self) -> None:
+        """Give back what the runtime holds; the session cannot be used afterwards."""
+
+
+def open_session(artifact: Artifact, threads: int = 1) -> Session:
+    """The session for an artifact's format. Each runtime is imported only when its format is opened."""
+    if artifact.kind == "onnx":
+        from deploy.runtime.onnx_session import OnnxSession
+        return OnnxSession(artifact, threads)
+    raise ArtifactError(f"{artifact.folder}: no runtime here for '{artifact.kind}'; known: onnx")

@@ -1,0 +1,79 @@
+"""Golden vectors: one worked example of a contract, stored beside the model and recomputed before it is trusted.
+
+They catch what a digest cannot: a library or an edited field that changes the numbers although the file is intact.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgekp.contract import Contract
+from edgekp.preprocess import transform
+from edgekp.sample import Float
+
+INPUT_STEP = 3  # every third pixel of the input is kept: enough to see a shift, a ninth of the size
+INPUT_ATOL = 0.06  # normalised units: 3 grey levels of 255, the spread between OpenCV's builds of the same warp
+KEYPOINT_ATOL_PX = 0.02
+SIMILARITY_ATOL = 1e-6
+SHIFT = 0.05  # of sqrt(area): where the shifted keypoints of the similarity lie
+
+
+def make_golden(contract: Contract) -> dict[str, Float]:
+    """Example image and box, and what the contract makes of them; seeded, so equal for equal contracts."""
+    rng = np.random.default_rng(20)
+    image = _smooth_image(rng)
+    bbox_xywh = np.array([30.0, -14.0, 90.0, 130.0])  # reaches out of the image, so that padding shows
+    h, w = contract.input.input_hw
+    keypoints_xy = rng.uniform((0.15 * w, 0.15 * h), (0.85 * w, 0.85 * h), size=(1, len(contract.skeleton), 2))
+    target = contract.codec.encode(keypoints_xy, np.full((1, len(contract.skeleton)), 2))
+    outputs = {name: array + rng.normal(0, 0.002, array.shape) for name, array in target.arrays.items()}
+    vectors: dict[str, Float] = {"image": image, "bbox_xywh": bbox_xywh}
+    vectors |= {f"output_{name}": array.astype(np.float16) for name, array in outputs.items()}
+    return vectors | _derive(contract, vectors)
+
+
+def check_golden(contract: Contract, vectors: dict[str, Float]) -> list[str]:
+    """One line per vector that this contract no longer reproduces; empty when all agree."""
+    missing = [f"golden vectors lack 'output_{name}', which codec '{type(contract.codec).__name__}' decodes"
+               for name in contract.codec.outputs if f"output_{name}" not in vectors]
+    if missing:
+        return missing
+    tolerance = {"input": INPUT_ATOL, "keypoints_xy": KEYPOINT_ATOL_PX, "scores": KEYPOINT_ATOL_PX}
+    problems = []
+    for name, found in _derive(contract, vectors).items():
+        expected = vectors.get(name)
+        atol = tolerance.get(name, SIMILARITY_ATOL)
+        if expected is None or expected.shape != found.shape:
+            shape = None if expected is None else expected.shape
+            problems.append(f"golden '{name}': shape {found.shape}, stored {shape}")
+        elif not np.allclose(found, expected, rtol=0, atol=atol):
+            problems.append(f"golden '{name}': off by {np.abs(found - expected).max():.4g}, allowed {atol:.4g}")
+    return problems
+
+
+def load_golden(path: Path) -> dict[str, Float]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _derive(contract: Contract, vectors: dict[str, Float]) -> dict[str, Float]:
+    """What the contract computes from the stored image, box and outputs; every field of it leaves a trace."""
+    tensor, crop_to_image = contract.prepare(vectors["image"].astype(np.uint8), vectors["bbox_xywh"])
+    outputs = {name: vectors[f"output_{name}"].astype(np.float32) for name in contract.codec.outputs}
+    in_crop_xy, scores = contract.codec.decode(outputs)
+    keypoints_xy = transform(in_crop_xy, crop_to_image)
+    return {"input": tensor[:, ::INPUT_STEP, ::INPUT_STEP], "keypoints_xy": keypoints_xy, "scores": scores,
+            "mirrored_xy": in_crop_xy[:, contract.skeleton.flip_order],
+            "limbs": np.asarray(contract.skeleton.limbs, dtype=np.float64),
+            "normaliser": np.asarray(contract.skeleton.normaliser or (), dtype=np.float64),
+            "similarity": np.exp(-(SHIFT**2) / (2 * (2 * contract.skeleton.sigma_array) ** 2))}
+
+
+def _smooth_image(rng: np.random.Generator) -> Float:
+    """(120, 150, 3) uint8 colour waves with different phases per channel and a little noise."""
+    y, x = np.mgrid[0:120, 0:150].astype(np.float64)
+    waves = [np.sin(x / a + phase) * np.cos(y / b - phase) for a, b, phase in ((9, 17, 0.3), (15, 8, 1.7), (21, 12, 2.9))]
+    image = 128 + 90 * np.stack(waves, -1) + rng.normal(0, 6, (120, 150, 3))
+    return np.clip(image, 0, 255).astype(np.uint8)

@@ -1,0 +1,340 @@
+"""Recipes: one TOML file with every setting of a run, read strictly into frozen dataclasses.
+
+A key that no stage reads is refused with the nearest known one, so a typo never passes as a default.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from edgekp.codecs import Codec, build_codec
+from edgekp.contract import Contract
+from edgekp.errors import DataError, RecipeError, unknown_name
+from edgekp.preprocess import InputSpec
+from edgekp.skeletons import skeleton_named
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """A COCO keypoints file; paths are relative to the data folder (environment EDGEKP_DATA).
+
+    Attributes:
+        images: folder of the image files; by default the folder of the labels.
+        weak: at most this many instances, drawn anew each epoch; 0 means all. For labels of lesser quality.
+    """
+
+    labels: str
+    images: str = ""
+    weak: int = 0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The embedded data: a seeded generator draws pictures of people or faces and labels them."""
+
+    subject: Literal["people", "faces"]
+    train: int = 2000
+    val: int = 500
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is learnt from and measured on. Either ``drawn``, or ``train`` and ``val`` label sets.
+
+    Attributes:
+        hint: where a user gets the data, told when a file is missing.
+    """
+
+    skeleton: str
+    train: tuple[LabelSet, ...] = ()
+    val: tuple[LabelSet, ...] = ()
+    drawn: Drawn | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Architecture by name; ``options`` go to the backbone and are checked by it."""
+
+    backbone: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CodecChoice:
+    """Codec by name; ``options`` go to it and are checked by it."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes to a training sample, image and keypoints together.
+
+    Attributes:
+        scale: smallest and largest size of the crop relative to the box, 1 is the box with its padding.
+        rotate_deg: largest rotation to either side; ``rotate_p`` is how often.
+        shift: largest movement of the crop, as a fraction of it.
+        color: largest change of brightness and of each channel's gain, as a fraction.
+        blur_p, gray_p, cutout_p: how often the crop is blurred, made grey, or hidden behind a rectangle.
+    """
+
+    flip_p: float = 0.5
+    scale: tuple[float, float] = (0.75, 1.3)
+    rotate_deg: float = 40.0
+    rotate_p: float = 0.6
+    shift: float = 0.05
+    color: float = 0.3
+    blur_p: float = 0.1
+    gray_p: float = 0.1
+    cutout_p: float = 0.2
+
+
+@dataclass(frozen=True)
+class Train:
+    """One run of gradient descent (AdamW, linear warm-up, cosine to zero, averaged weights)."""
+
+    epochs: int
+    batch: int = 32
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup_steps: int = 200
+    ema_decay: float = 0.998
+    clip_norm: float = 5.0
+    loss: str = "mse"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    workers: int = 2
+    validate_every: int = 5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Remove whole channels by dependency groups, then train on to recover."""
+
+    method: Literal["prune"]
+    macs_reduction: float = 0.3
+    importance: Literal["l1", "l2", "bn_scale", "random"] = "l2"
+    round_to: int = 8
+    epochs: int = 5
+    lr: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Train the current model on what a teacher says, mixed with the labels.
+
+    Attributes:
+        teacher: ``float`` for the baseline of this run, or the folder of any checkpoint with the same contract.
+        weight: share of the teacher in the loss, 0 to 1.
+    """
+
+    method: Literal["distill"]
+    teacher: str = "float"
+    weight: float = 0.5
+    epochs: int = 5
+    lr: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """INT8 weights (per channel) and activations (per tensor), symmetric, from training images only.
+
+    Attributes:
+        keep_float: modules that stay in float, by name; ``head`` is the last convolution.
+    """
+
+    method: Literal["quantize"]
+    observer: Literal["minmax", "percentile", "mse"] = "mse"
+    images: int = 256
+    keep_float: tuple[str, ...] = ("head",)
+
+
+Step = Prune | Distill | Quantize
+STEP_SETTINGS: dict[str, type[Prune] | type[Distill] | type[Quantize]] = {
+    "prune": Prune, "distill": Distill, "quantize": Quantize}
+
+
+@dataclass(frozen=True)
+class Export:
+    """How checkpoints become files."""
+
+    opset: int = 17
+
+
+@dataclass(frozen=True)
+class Eval:
+    """What is measured on the validation sets; ``metric`` is the one that the gate judges."""
+
+    metric: Literal["oks_ap", "pck", "nme"] = "oks_ap"
+    pictures: int = 12
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How much worse than the float baseline a model may be.
+
+    Attributes:
+        budget: allowed loss of the metric: points of AP or PCK as a fraction (0.02 is 2 points); for NME relative.
+        latency_ratio: largest allowed latency relative to the baseline.
+    """
+
+    budget: float = 0.02
+    resamples: int = 2000
+    latency_ratio: float = 1.05
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings of a run; each stage reads its sections and nothing else."""
+
+    name: str
+    data: Data
+    input: InputSpec
+    codec: CodecChoice
+    model: Model
+    train: Train
+    augment: Augment = Augment()
+    optimize: tuple[Step, ...] = ()
+    export: Export = Export()
+    eval: Eval = Eval()
+    gate: Gate = Gate()
+
+    @property
+    def run_folder(self) -> Path:
+        return Path("runs") / self.name
+
+    def build_codec(self) -> Codec:
+        return build_codec(self.codec.name, self.input.input_hw, self.codec.options)
+
+    def contract(self) -> Contract:
+        return Contract(self.input, self.build_codec(), skeleton_named(self.data.skeleton))
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe and apply ``section.key=value`` overrides.
+
+    Raises:
+        RecipeError: No such file, broken TOML, an unknown key, or a value of the wrong type.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe; see recipes/ for those that come along") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path}: not a TOML file: {error}") from error
+    for override in overrides or []:
+        _override(table, override)
+    table.setdefault("name", path.stem)
+    recipe = strict(Recipe, table, "")
+    recipe.contract()  # codec options and the skeleton's name are checked before any stage runs
+    if not (recipe.data.drawn or (recipe.data.train and recipe.data.val)):
+        raise RecipeError(f"{path}: data: expected either [data.drawn] or both [[data.train]] and [[data.val]]")
+    return recipe
+
+
+def data_root() -> Path:
+    """The folder that label paths are relative to."""
+    return Path(os.environ.get("EDGEKP_DATA", "../shared/data"))
+
+
+def locate(name: str, hint: str = "") -> Path:
+    """The file or folder of a label set, or a DataError that says where to put it."""
+    path = data_root() / name
+    if not path.exists():
+        advice = f" {hint}" if hint else ""
+        raise DataError(f"{path}: not there; set EDGEKP_DATA to the folder that holds '{name}'.{advice}")
+    return path
+
+
+def strict(kind: type[T], table: Any, where: str) -> T:
+    """Build a dataclass from a TOML table, refusing what it does not know."""
+    if not isinstance(table, dict):
+        raise RecipeError(f"{where}: {table!r}, expected a table")
+    hints = get_type_hints(kind)
+    known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in known:
+            raise RecipeError(unknown_name("key", f"{where}.{key}".lstrip("."), list(known)))
+    missing = [name for name, entry in known.items() if name not in table
+               and entry.default is MISSING and entry.default_factory is MISSING]
+    if missing:
+        raise RecipeError(f"{where or 'recipe'}: lacks {', '.join(missing)}")
+    return kind(**{key: _convert(hints[key], value, f"{where}.{key}".lstrip(".")) for key, value in table.items()})
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    """``value`` as the annotated type, or a RecipeError that says what was expected."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind == Step:
+        return _convert_step(value, where)
+    if origin in (Union, types.UnionType):
+        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise RecipeError(f"{where}: {unknown_name('choice', str(value), [str(a) for a in arguments])}")
+        return value
+    if origin is tuple:
+        return _convert_tuple(arguments, value, where)
+    if is_dataclass(kind):
+        return strict(kind, value, where)  # type: ignore[arg-type]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    plain = dict if origin is dict else kind
+    if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
+        raise RecipeError(f"{where}: {value!r}, expected {'a table' if plain is dict else plain.__name__}")
+    return value
+
+
+def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise RecipeError(f"{where}: {value!r}, expected a list")
+    if arguments[-1] is Ellipsis:
+        return tuple(_convert(arguments[0], entry, f"{where}[{i}]") for i, entry in enumerate(value))
+    if len(value) != len(arguments):
+        raise RecipeError(f"{where}: {value!r}, expected {len(arguments)} values")
+    return tuple(_convert(kind, entry, f"{where}[{i}]") for i, (kind, entry) in enumerate(zip(arguments, value, strict=True)))
+
+
+def _convert_step(value: Any, where: str) -> Step:
+    method = value.get("method") if isinstance(value, dict) else None
+    if method not in STEP_SETTINGS:
+        raise RecipeError(f"{where}: {unknown_name('method', str(method), list(STEP_SETTINGS))}")
+    return strict(STEP_SETTINGS[method], value, where)
+
+
+def _override(table: dict[str, Any], text: str) -> None:
+    """Apply ``a.b=c``; a step of [[optimize]] is addressed by its method, as in ``optimize.prune.epochs=3``."""
+    name, separator, raw = text.partition("=")
+    if not separator or not name:
+        raise RecipeError(f"--set {text}: expected section.key=value")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    *path, key = name.split(".")
+    place: Any = table
+    for part in path:
+        if isinstance(place, list):
+            place = next((entry for entry in place if isinstance(entry, dict) and entry.get("method") == part), None)
+        else:
+            place = place.setdefault(part, {})
+        if not isinstance(place, (dict, list)):
+            raise RecipeError(f"--set {text}: there is no '{part}' in this recipe")
+    if isinstance(place, list):
+        raise RecipeError(f"--set {text}: name a step by its method, as in optimize.prune.epochs=3")
+    place[key] = value

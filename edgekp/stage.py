@@ -1,0 +1,89 @@
+"""Stages: each decides by content whether its result is up to date, says why it runs, and publishes in one step."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekp.atomic import published_folder, restore_retired, write_file
+from edgekp.contract import flatten
+from edgekp.errors import StageError
+
+KEY_FILE = "stage.json"
+
+
+@dataclass(frozen=True)
+class Key:
+    """All that a stage's result depends on.
+
+    Attributes:
+        version: raised by hand when the stage's code changes its result.
+        settings: the recipe's sections that the stage reads, as dataclasses or plain values.
+        inputs: digest of each input by name.
+    """
+
+    stage: str
+    version: int
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        settings = {name: _plain(value) for name, value in self.settings.items()}
+        entry = {"stage": self.stage, "version": self.version, "settings": settings, "inputs": self.inputs}
+        return dict(json.loads(json.dumps(entry)))
+
+    def reasons_to_run(self, folder: Path) -> list[str]:
+        """Why the result in ``folder`` does not answer this key; empty when it does."""
+        restore_retired(folder)
+        try:
+            found = json.loads((folder / KEY_FILE).read_bytes())
+        except FileNotFoundError:
+            return ["no result yet"]
+        except ValueError:
+            return [f"{KEY_FILE} cannot be read"]
+        old, new = dict(flatten(found)), dict(flatten(self.to_json()))
+        return [f"{name}: {_short(old.get(name))} -> {_short(new.get(name))}"
+                for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+
+
+def run_stage(folder: Path, key: Key, work: Callable[[Path], None], *, force: bool = False) -> bool:
+    """Let ``work`` fill a scratch folder and publish it as ``folder``, unless the result there is up to date."""
+    reasons = ["--force"] if force else key.reasons_to_run(folder)
+    if not reasons:
+        say(f"{key.stage}: up to date ({folder})")
+        return False
+    more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
+    say(f"{key.stage}: running because {'; '.join(reasons[:3])}{more}")
+    with published_folder(folder) as scratch:
+        work(scratch)
+        write_file(scratch / KEY_FILE, json.dumps(key.to_json(), indent=1) + "\n")
+    say(f"{key.stage}: done ({folder})")
+    return True
+
+
+def require_stage(folder: Path, command: str) -> Path:
+    """The folder of an earlier stage, or a StageError that names the command which makes it."""
+    restore_retired(folder)
+    if not (folder / KEY_FILE).is_file():
+        raise StageError(f"{folder}: no result there; run: {command}")
+    return folder
+
+
+def say(line: str) -> None:
+    """Progress, for people: stderr, so that stdout stays the result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"
