@@ -67,9 +67,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """Architecture by name; ``options`` go to the backbone and are checked by it."""
+    """Architecture by name; ``options`` go to the backbone and are checked by it.
+
+    Attributes:
+        head: by default the one that fits the codec.
+    """
 
     backbone: str
+    head: str = ""
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -155,13 +160,13 @@ class Quantize:
     """INT8 weights (per channel) and activations (per tensor), symmetric, from training images only.
 
     Attributes:
-        keep_float: modules that stay in float, by name; ``head`` is the last convolution.
+        keep_float: modules that stay in float, by name; ``head.output`` is the last convolution.
     """
 
     method: Literal["quantize"]
     observer: Literal["minmax", "percentile", "mse"] = "mse"
     images: int = 256
-    keep_float: tuple[str, ...] = ("head",)
+    keep_float: tuple[str, ...] = ("head.output",)
 
 
 Step = Prune | Distill | Quantize
@@ -231,12 +236,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     Raises:
         RecipeError: No such file, broken TOML, an unknown key, or a value of the wrong type.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe; see recipes/ for those that come along") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path}: not a TOML file: {error}") from error
+    table = read_toml(path)
     for override in overrides or []:
         _override(table, override)
     table.setdefault("name", path.stem)
@@ -245,6 +245,16 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     if not (recipe.data.drawn or (recipe.data.train and recipe.data.val)):
         raise RecipeError(f"{path}: data: expected either [data.drawn] or both [[data.train]] and [[data.val]]")
     return recipe
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parsed TOML, or a RecipeError that says where it breaks."""
+    try:
+        return dict(tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe; see recipes/ for those that come along") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path}: not a TOML file: {error}") from error
 
 
 def data_root() -> Path:
@@ -307,7 +317,8 @@ def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[
         return tuple(_convert(arguments[0], entry, f"{where}[{i}]") for i, entry in enumerate(value))
     if len(value) != len(arguments):
         raise RecipeError(f"{where}: {value!r}, expected {len(arguments)} values")
-    return tuple(_convert(kind, entry, f"{where}[{i}]") for i, (kind, entry) in enumerate(zip(arguments, value, strict=True)))
+    return tuple(_convert(kind, entry, f"{where}[{i}]")
+                 for i, (kind, entry) in enumerate(zip(arguments, value, strict=True)))
 
 
 def _convert_step(value: Any, where: str) -> Step:

@@ -1,0 +1,1 @@
+"""From a checkpoint to smaller and faster checkpoints."""

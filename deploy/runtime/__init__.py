@@ -1,0 +1,1 @@
+"""What runs on a device: sessions, and nothing that needs a training framework."""

@@ -1,0 +1,115 @@
+"""Networks by name, and how a checkpoint's specification becomes a network again. Knows no data and no loss."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from inspect import signature
+from typing import Any
+
+from torch import Tensor, nn
+
+from edgekp.codecs import Codec, Heatmap
+from edgekp.errors import RecipeError, unknown_name
+from edgekp.recipe import Recipe
+from edgekp.skeletons import skeleton_named
+from train.models.channels import Channels, resize
+from train.models.heads import GlobalDepthwiseHead, HeatmapHead, IntegralHead
+from train.models.hrnet_lite import HRNetLite
+from train.models.mobilefacenet import MobileFaceNet
+from train.models.quantized import QuantizationSpec, insert_fake_quantizers
+
+BACKBONES: dict[str, type[HRNetLite] | type[MobileFaceNet]] = {"hrnet_lite": HRNetLite, "mobilefacenet": MobileFaceNet}
+HEADS: dict[str, type[HeatmapHead] | type[IntegralHead] | type[GlobalDepthwiseHead]] = {
+    "heatmap": HeatmapHead, "integral": IntegralHead, "gdconv": GlobalDepthwiseHead}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that is needed to build a network before its weights are loaded.
+
+    Attributes:
+        channels: widths of the layers that pruning changed, by module name.
+        quantization: set once the network computes on the int8 grid.
+    """
+
+    backbone: str
+    head: str
+    keypoints: int
+    input_hw: tuple[int, int]
+    options: dict[str, Any] = field(default_factory=dict)
+    channels: Channels = field(default_factory=dict)
+    quantization: QuantizationSpec | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> ModelSpec:
+        quantization = fields["quantization"]
+        return cls(backbone=fields["backbone"], head=fields["head"], keypoints=fields["keypoints"],
+                   input_hw=(fields["input_hw"][0], fields["input_hw"][1]), options=fields["options"],
+                   channels={name: (c[0], c[1], c[2]) for name, c in fields["channels"].items()},
+                   quantization=QuantizationSpec(tuple(quantization["keep_float"])) if quantization else None)
+
+
+class KeypointNet(nn.Module):
+    """A backbone and a head: (N, 3, h, w) input to one tensor per output of the codec."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return (self.head(self.backbone(image)),)
+
+
+def spec_of(recipe: Recipe) -> ModelSpec:
+    """The specification that a recipe asks for; the head follows the codec unless the recipe names one."""
+    codec = recipe.build_codec()
+    head = recipe.model.head or ("heatmap" if isinstance(codec, Heatmap) else "integral")
+    spec = ModelSpec(recipe.model.backbone, head, len(skeleton_named(recipe.data.skeleton)), recipe.input.input_hw,
+                     recipe.model.options)
+    _check(spec, codec)
+    return spec
+
+
+def build(spec: ModelSpec) -> nn.Module:
+    """A network with fresh weights (and scales, where quantized) of the specified shape.
+
+    Raises:
+        RecipeError: An unknown backbone, head or option.
+    """
+    if spec.backbone not in BACKBONES:
+        raise RecipeError(unknown_name("backbone", spec.backbone, list(BACKBONES)))
+    if spec.head not in HEADS:
+        raise RecipeError(unknown_name("head", spec.head, list(HEADS)))
+    kind = BACKBONES[spec.backbone]
+    known = list(signature(kind).parameters)
+    for option in spec.options:
+        if option not in known:
+            raise RecipeError(unknown_name(f"option of backbone '{spec.backbone}'", option, known))
+    backbone = kind(**spec.options)
+    head = HEADS[spec.head](backbone.widths, backbone.strides, spec.keypoints, spec.input_hw)
+    net: nn.Module = KeypointNet(backbone, head)
+    resize(net, spec.channels)
+    return insert_fake_quantizers(net, spec.quantization) if spec.quantization else net
+
+
+def quantized(spec: ModelSpec, keep_float: tuple[str, ...]) -> ModelSpec:
+    """The same network on the int8 grid."""
+    return replace(spec, quantization=QuantizationSpec(keep_float))
+
+
+def _check(spec: ModelSpec, codec: Codec) -> None:
+    """Refuse a head that does not speak the codec, or a map of another stride."""
+    if spec.head not in HEADS:
+        raise RecipeError(unknown_name("head", spec.head, list(HEADS)))
+    speaks = HEADS[spec.head].outputs
+    if speaks != codec.outputs:
+        raise RecipeError(f"model.head: '{spec.head}' says {list(speaks)}, the codec expects {list(codec.outputs)}")
+    if spec.backbone not in BACKBONES:
+        raise RecipeError(unknown_name("backbone", spec.backbone, list(BACKBONES)))
+    stride = BACKBONES[spec.backbone].strides[0]
+    if isinstance(codec, Heatmap) and codec.stride != stride:
+        raise RecipeError(f"codec.options.stride: {codec.stride}, but backbone '{spec.backbone}' has stride {stride}")

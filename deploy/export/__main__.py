@@ -1,0 +1,89 @@
+"""``python -m deploy.export``: every checkpoint of a run becomes an artifact for one target.
+
+The folder of the target holds the final model; the models on the way to it, the float baseline first, are in
+sub-folders that ``models.json`` lists in order, so that the gate can compare them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from deploy.export.checkpoint_to_onnx import simplify, to_onnx
+from deploy.export.qdq import SPELLINGS, store_integer_weights
+from deploy.export.target import Target, target_named
+from deploy.export.verify import verify_export
+from edgekp.artifact import write_artifact
+from edgekp.atomic import sha256, write_file
+from edgekp.cli import recipe_of, run, stage_parser
+from edgekp.recipe import Recipe
+from edgekp.stage import Key, require_stage, run_stage, say
+from train.models.checkpoint import Checkpoint, load_checkpoint
+
+VERSION = 1
+MODEL_FILE = "model.onnx"
+
+
+def checkpoints_of(recipe: Recipe) -> dict[str, Path]:
+    """Folder of each checkpoint of a run by model name, the float baseline first, the final model last."""
+    folders = {"float": require_stage(recipe.run_folder / "train", "make train")}
+    if recipe.optimize:
+        optimized = require_stage(recipe.run_folder / "optimize", "make optimize")
+        names = json.loads((optimized / "models.json").read_bytes())["models"]
+        folders |= {name: optimized / name for name in names}
+    return folders
+
+
+def export_checkpoint(checkpoint: Checkpoint, folder: Path, target: Target, opset: int) -> dict[str, float]:
+    """Write one artifact and compare it with its network; the differences found."""
+    model = to_onnx(checkpoint.net, checkpoint.contract, opset)
+    if checkpoint.spec.quantization:
+        store_integer_weights(model)
+        SPELLINGS[target.spelling](model)
+    else:
+        model = simplify(model)
+    folder.mkdir(exist_ok=True)
+    write_file(folder / MODEL_FILE, model.SerializeToString())
+    facts = {name: checkpoint.artifact.model[name] for name in ("precision", "parameters", "macs")}
+    write_artifact(folder, target.format, checkpoint.contract, {
+        "file": MODEL_FILE, "target": target.name, "opset": opset,
+        "spelling": target.spelling if checkpoint.spec.quantization else None, **facts})
+    return verify_export(folder, checkpoint.net)
+
+
+def export(recipe: Recipe, target_name: str, *, force: bool) -> None:
+    """Export all checkpoints of a run for a target."""
+    target = target_named(target_name)
+    folders = checkpoints_of(recipe)
+    digests = {name: sha256(folder / "manifest.json") for name, folder in folders.items()}
+    key = Key("export", VERSION, {"export": recipe.export, "target": asdict(target)}, digests)
+
+    def work(scratch: Path) -> None:
+        for name, folder in folders.items():
+            found = export_checkpoint(load_checkpoint(folder), scratch / name, target, recipe.export.opset)
+            say(f"export: {name}: equal to its network within {found['largest_difference']:.2g} of the largest output")
+        export_checkpoint(load_checkpoint(folder), scratch, target, recipe.export.opset)
+        write_file(scratch / "models.json", json.dumps({"models": list(folders)}) + "\n")
+
+    result = recipe.run_folder / "export" / target_name
+    if run_stage(result, key, work, force=force):
+        say(f"export: next: {target.next_step}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = stage_parser("python -m deploy.export", "Export the checkpoints of a run for a target.")
+    parser.add_argument("--target", default="cpu", help="a name in deploy/targets (default: %(default)s)")
+
+    def command(arguments: argparse.Namespace) -> int:
+        export(recipe_of(arguments), arguments.target, force=arguments.force)
+        return 0
+
+    return run(command, parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

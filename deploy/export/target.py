@@ -1,0 +1,37 @@
+"""Targets: what a device wants, as data in ``deploy/targets/*.toml``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgekp.errors import RecipeError, unknown_name
+from edgekp.recipe import read_toml, strict
+
+FOLDER = Path(__file__).parent.parent / "targets"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an export must look like.
+
+    Attributes:
+        name: that of its file.
+        format: file format of the model.
+        spelling: how the int8 grid is written, see ``deploy/export/qdq.py``.
+        next_step: what a user does with the artifact, printed after the export.
+    """
+
+    name: str
+    format: Literal["onnx"]
+    spelling: Literal["int8", "uint8"]
+    next_step: str
+
+
+def target_named(name: str) -> Target:
+    """The target of that name, or a RecipeError that lists the known ones."""
+    known = sorted(path.stem for path in FOLDER.glob("*.toml"))
+    if name not in known:
+        raise RecipeError(unknown_name("target", name, known))
+    return strict(Target, {"name": name, **read_toml(FOLDER / f"{name}.toml")}, f"targets/{name}")

@@ -1,0 +1,87 @@
+"""``python -m optimize``: the steps of a recipe in order, each a stage of its own from checkpoint to checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgekp.atomic import sha256, write_file
+from edgekp.cli import recipe_of, run, stage_parser
+from edgekp.errors import RecipeError
+from edgekp.recipe import Distill, Quantize, Recipe, Step
+from edgekp.stage import KEY_FILE, Key, require_stage, run_stage, say
+from optimize.distill import distill, teacher_folder
+from optimize.prune import prune
+from optimize.quantize import quantize
+from optimize.step import Context, Result
+from train.dataset import input_digests, read_pools
+from train.models.checkpoint import Checkpoint, device, load_checkpoint, save_checkpoint
+
+VERSION = 1
+STEPS: dict[str, Callable[[Checkpoint, Any, Context], Result]] = {
+    "prune": prune, "distill": distill, "quantize": quantize}
+MODEL_NAMES = {"prune": "pruned", "distill": "distilled", "quantize": "int8"}
+
+
+def model_names(steps: Sequence[Step]) -> list[str]:
+    """The name of the model after each step; a method that occurs again counts up."""
+    names: list[str] = []
+    for step in steps:
+        name, count = MODEL_NAMES[step.method], sum(other.method == step.method for other in steps[:len(names)])
+        names.append(f"{name}-{count + 1}" if count else name)
+    return names
+
+
+def step_key(recipe: Recipe, name: str, step: Step, parent: Path, baseline: Path) -> Key:
+    """What the result of a step depends on."""
+    settings: dict[str, Any] = {step.method: step}
+    if not isinstance(step, Quantize):
+        settings |= {"train": replace(recipe.train, workers=0, epochs=0, lr=0.0), "augment": recipe.augment}
+    inputs = {"parent": sha256(parent / "manifest.json"), **input_digests(recipe, "train")}
+    if isinstance(step, Distill):
+        inputs["teacher"] = sha256(load_checkpoint(teacher_folder(step, baseline)).artifact.folder / "manifest.json")
+    return Key(f"optimize {name}", VERSION, settings, inputs)
+
+
+def optimize(recipe: Recipe, *, force: bool) -> None:
+    """Run the steps of a recipe that are not up to date."""
+    if not recipe.optimize:
+        raise RecipeError("the recipe has no [[optimize]] steps; add one, or go on with export")
+    baseline = require_stage(recipe.run_folder / "train", "make train")
+    root, parent = recipe.run_folder / "optimize", baseline
+    names = model_names(recipe.optimize)
+    for name, step in zip(names, recipe.optimize, strict=True):
+        folder, source = root / name, parent
+
+        def work(scratch: Path, step: Step = step, source: Path = source) -> None:
+            context = Context(recipe, read_pools(recipe, "train"), read_pools(recipe, "val"), baseline, device())
+            checkpoint = load_checkpoint(source)
+            result = STEPS[step.method](checkpoint, step, context)
+            save_checkpoint(scratch, result.net, result.spec, checkpoint.contract)
+            write_file(scratch / "report.json", json.dumps(result.report, indent=1) + "\n")
+            write_file(scratch / "history.json", json.dumps(result.history, indent=1) + "\n")
+
+        run_stage(folder, step_key(recipe, name, step, parent, baseline), work, force=force)
+        parent = folder
+    write_file(root / "models.json", json.dumps({"models": names}) + "\n")
+    write_file(root / KEY_FILE, json.dumps({"last": sha256(parent / "manifest.json")}) + "\n")
+    say(f"optimize: {' -> '.join(['float', *names])}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = stage_parser("python -m optimize", "Prune, distill and quantize the checkpoint of a recipe.")
+
+    def command(arguments: argparse.Namespace) -> int:
+        optimize(recipe_of(arguments), force=arguments.force)
+        return 0
+
+    return run(command, parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

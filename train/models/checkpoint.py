@@ -1,0 +1,64 @@
+"""Checkpoints: weights as safetensors in an artifact folder that says how to rebuild the network around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from edgekp.artifact import Artifact, open_artifact, write_artifact
+from edgekp.atomic import write_file
+from edgekp.contract import Contract
+from edgekp.errors import ArtifactError
+from train.models import ModelSpec, build
+from train.models.cost import count_macs, count_parameters
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network in evaluation mode with its weights, and what it was made for."""
+
+    net: nn.Module
+    spec: ModelSpec
+    artifact: Artifact
+
+    @property
+    def contract(self) -> Contract:
+        return self.artifact.contract
+
+
+def save_checkpoint(folder: Path, net: nn.Module, spec: ModelSpec, contract: Contract) -> None:
+    """Write weights, golden vectors and manifest into an existing folder."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    write_file(folder / WEIGHTS, save(tensors))
+    write_artifact(folder, "checkpoint", contract, {
+        "file": WEIGHTS, "precision": "int8" if spec.quantization else "fp32", "spec": spec.to_json(),
+        "parameters": count_parameters(net), "macs": count_macs(net, spec.input_hw)})
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Rebuild the network of a checkpoint folder.
+
+    Raises:
+        ArtifactError: Not a checkpoint, damaged, or weights that do not fit their specification.
+    """
+    artifact = open_artifact(folder, "checkpoint")
+    try:
+        spec = ModelSpec.from_json(artifact.model["spec"])
+        net = build(spec)
+        net.load_state_dict(load(artifact.model_path.read_bytes()))
+    except (KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"{folder}: the weights do not fit the specification in its manifest ({reason})") from error
+    return Checkpoint(net.eval(), spec, artifact)
+
+
+def device() -> torch.device:
+    """Where networks are trained: the GPU, if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,91 @@
+"""Heads: from a backbone's features to the outputs that a codec decodes. The last layer of each is ``output``."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from train.models.layers import ConvBN
+
+INTEGRAL_CHANNELS = 96
+EMBEDDING = 128
+
+
+class HeatmapHead(nn.Module):
+    """One map per keypoint by a 1 x 1 convolution on the finest feature.
+
+    Weights start near zero: with the default initialisation, MSE drives the maps to zero and leaves them there.
+    """
+
+    outputs: ClassVar[tuple[str, ...]] = ("heatmaps",)
+
+    def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], keypoints: int,
+                 input_hw: tuple[int, int]) -> None:
+        super().__init__()
+        self.output = _quiet(nn.Conv2d(widths[0], keypoints, 1))
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        maps: Tensor = self.output(features[0])
+        return maps
+
+
+class IntegralHead(nn.Module):
+    """Coordinates as the expectation over a map (integral regression, Sun et al., ECCV 2018).
+
+    The two coarsest features are merged top-down (FPN, Lin et al., 2017), so that what a position means is learnt
+    once for all positions; a fully connected head learns it for each and needs more faces to do so.
+    """
+
+    outputs: ClassVar[tuple[str, ...]] = ("coordinates",)
+
+    def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], keypoints: int,
+                 input_hw: tuple[int, int]) -> None:
+        super().__init__()
+        fine, coarse = widths[-2], widths[-1]
+        self.from_coarse = nn.Sequential(ConvBN(coarse, INTEGRAL_CHANNELS, 1, activation=None),
+                                         nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
+        self.from_fine = ConvBN(fine, INTEGRAL_CHANNELS, 1, activation=None)
+        self.relu = nn.ReLU()
+        self.smooth = ConvBN(INTEGRAL_CHANNELS, INTEGRAL_CHANNELS, 3)
+        self.output = _quiet(nn.Conv2d(INTEGRAL_CHANNELS, keypoints, 1))
+        h, w = (side // strides[-2] for side in input_hw)
+        x, y = (torch.arange(w) + 0.5) / w - 0.5, (torch.arange(h) + 0.5) / h - 0.5
+        cells_xy = torch.stack([x.repeat(h), y.repeat_interleave(w)], dim=1)
+        self.register_buffer("cells_xy", cells_xy, persistent=False)  # (h * w, 2), the regression codec's units
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        merged = self.relu(self.from_fine(features[-2]) + self.from_coarse(features[-1]))
+        weights = self.output(self.smooth(merged)).float().flatten(2).softmax(-1)
+        coordinates: Tensor = weights @ self.cells_xy
+        return coordinates
+
+
+class GlobalDepthwiseHead(nn.Module):
+    """MobileFaceNet's own end: a depthwise convolution as large as the map, an embedding, and a linear layer."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("coordinates",)
+
+    def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], keypoints: int,
+                 input_hw: tuple[int, int]) -> None:
+        super().__init__()
+        hidden = 3 * widths[-1]
+        h, w = (side // strides[-1] for side in input_hw)
+        self.expand = ConvBN(widths[-1], hidden, 1)
+        self.pool = nn.Sequential(nn.Conv2d(hidden, hidden, (h, w), groups=hidden, bias=False), nn.BatchNorm2d(hidden))
+        self.embed = nn.Sequential(nn.Conv2d(hidden, EMBEDDING, 1, bias=False), nn.BatchNorm2d(EMBEDDING))
+        self.output = _quiet(nn.Conv2d(EMBEDDING, 2 * keypoints, 1))
+        self.keypoints = keypoints
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        coordinates: Tensor = self.output(self.embed(self.pool(self.expand(features[-1])))).float()
+        return coordinates.reshape(-1, self.keypoints, 2)
+
+
+def _quiet(layer: nn.Conv2d) -> nn.Conv2d:
+    """A layer whose first outputs are close to zero."""
+    nn.init.normal_(layer.weight, std=1e-3)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
