@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -72,8 +73,9 @@ def open_artifact(folder: Path, kind: str | None = None) -> Artifact:
         raise ArtifactError(f"{folder}/manifest.json: unusable field ({error}); export the model again") from error
     for name, digest in artifact.files.items():
         _check_digest(folder, name, digest)
-    if str(artifact.model.get("file")) not in artifact.files:
-        raise ArtifactError(f"{folder}/manifest.json: its model file is not among its files; export the model again")
+    for name in (str(artifact.model.get("file")), GOLDEN):
+        if name not in artifact.files:
+            raise ArtifactError(f"{folder}/manifest.json: '{name}' is not among its files; export the model again")
     return artifact
 
 
@@ -84,7 +86,11 @@ def verify_artifact(folder: Path) -> Artifact:
         ArtifactError: A file or a number is not what it was when the artifact was written.
     """
     artifact = open_artifact(folder)
-    problems = check_golden(artifact.contract, load_golden(folder / GOLDEN))
+    try:
+        vectors = load_golden(folder / GOLDEN)
+    except (OSError, EOFError, ValueError, BadZipFile) as error:
+        raise ArtifactError(f"{folder / GOLDEN}: no golden vectors ({error}); export the model again") from error
+    problems = check_golden(artifact.contract, vectors)
     if problems:
         raise ArtifactError(f"{folder}: the contract does not reproduce its golden vectors: {'; '.join(problems)}")
     return artifact
@@ -108,7 +114,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ArtifactError(f"{path}: not an {FORMAT} manifest")
     if manifest.get("version") != FORMAT_VERSION:
-        raise ArtifactError(f"{path}: version {manifest.get('version')}, this edgekp reads {FORMAT_VERSION}; export the model again")
+        raise ArtifactError(f"{path}: version {manifest.get('version')}, this edgekp reads {FORMAT_VERSION}; "
+                            "export the model again")
     return manifest
 
 

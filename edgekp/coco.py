@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from edgekp.errors import DataError
-from edgekp.sample import ImageFile, Instance
+from edgekp.sample import Float, ImageFile, Instance
 from edgekp.skeletons import Skeleton
+
+OUTSIDE_LIMIT = 0.1  # of the image's longer side: real sets have labelled keypoints up to 0.094 outside (YouTube Faces)
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,7 @@ def read_coco(path: Path, skeleton: Skeleton, images: Path | None = None) -> Lab
         DataError: Missing or broken file, unknown image, a wrong number of keypoints, or a value that is no number.
     """
     document = read_json(path)
-    if not isinstance(document, dict) or not {"images", "annotations"} <= document.keys():
-        raise DataError(f"{path}: expected a COCO keypoints file with 'images' and 'annotations'")
+    _check_structure(path, document)
     root = images or path.parent
     files = _image_files(path, document["images"], root)
     _check_names(path, document.get("categories"), skeleton)
@@ -74,27 +75,46 @@ def read_coco(path: Path, skeleton: Skeleton, images: Path | None = None) -> Lab
     return Labels(path, tuple(instances), tuple(files.values()), len(document["annotations"]) - len(usable))
 
 
+def _check_structure(path: Path, document: Any) -> None:
+    """Refuse what is not lists of objects, so that all that follows may look into them."""
+    if not isinstance(document, dict) or not {"images", "annotations"} <= document.keys():
+        raise DataError(f"{path}: expected a COCO keypoints file with 'images' and 'annotations'")
+    for section in ("images", "annotations", "categories"):
+        entries = document.get(section, [])
+        if not isinstance(entries, list):
+            raise DataError(f"{path}: '{section}' is no list")
+        strange = [entry for entry in entries if not isinstance(entry, dict)]
+        if strange:
+            raise DataError(f"{path}: '{section}' holds {strange[0]!r:.40}, expected an object")
+
+
 def _is_usable(entry: dict[str, Any]) -> bool:
-    return not entry.get("iscrowd", 0) and any(v > 0 for v in entry.get("keypoints", [])[2::3])
+    """Not a crowd, and a keypoint is labelled; what is malformed counts as usable, so that it is refused by name."""
+    keypoints = entry.get("keypoints") or []
+    return not entry.get("iscrowd", 0) and (not isinstance(keypoints, list) or any(v != 0 for v in keypoints[2::3]))
 
 
 def _image_files(path: Path, entries: list[dict[str, Any]], root: Path) -> dict[int, ImageFile]:
     files: dict[int, ImageFile] = {}
     for entry in entries:
         try:
-            file = ImageFile(int(entry["id"]), str(root / entry["file_name"]), int(entry["width"]), int(entry["height"]))
-        except (KeyError, TypeError, ValueError) as error:
+            file = ImageFile(int(entry["id"]), str(root / entry["file_name"]),
+                             int(entry["width"]), int(entry["height"]))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{path}: image {str(entry)[:80]} lacks a usable id, file_name, width or height") from error
+        if file.width < 1 or file.height < 1:
+            raise DataError(f"{path}: image {file.id} is {file.width} x {file.height} pixels, expected at least 1 x 1")
         if file.id in files:
             raise DataError(f"{path}: image id {file.id} occurs twice; ids must be unique")
         files[file.id] = file
     return files
 
 
-def _check_names(path: Path, categories: Any, skeleton: Skeleton) -> None:
+def _check_names(path: Path, categories: list[dict[str, Any]] | None, skeleton: Skeleton) -> None:
     """Refuse a file whose category has another number of keypoints than the skeleton."""
     for category in categories or []:
-        found = len(category.get("keypoints", skeleton.keypoints))
+        names = category.get("keypoints") or skeleton.keypoints
+        found = len(names) if isinstance(names, (list, tuple)) else 0
         if found != len(skeleton):
             raise DataError(f"{path}: category '{category.get('name')}' has {found} keypoints, skeleton "
                             f"'{skeleton.name}' has {len(skeleton)}; choose the recipe's data.skeleton to fit")
@@ -110,17 +130,28 @@ def _instance(path: Path, entry: dict[str, Any], files: dict[int, ImageFile], sk
         area = float(entry.get("area", 0))
     except KeyError as error:
         raise DataError(f"{where}: {error} is missing or names an image that is not listed") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: a value is no number ({error})") from error
-    if triplets.shape != (3 * len(skeleton),):
-        raise DataError(f"{where}: {triplets.size} keypoint values, skeleton '{skeleton.name}' has 3 x {len(skeleton)}")
     if bbox.shape != (4,) or not np.isfinite(bbox).all() or bbox[2] <= 0 or bbox[3] <= 0:
         raise DataError(f"{where}: bbox {entry['bbox']}, expected [x, y, width, height] with a positive size")
-    if not np.isfinite(triplets).all() or not math.isfinite(area):
-        raise DataError(f"{where}: a keypoint or the area is NaN or infinite")
-    if area <= 0:
-        raise DataError(f"{where}: area {area}, expected above 0; OKS divides by it")
-    visibility = triplets[2::3].astype(np.int64)
+    if not math.isfinite(area) or area <= 0:
+        raise DataError(f"{where}: area {area}, expected a number above 0; OKS divides by it")
+    _check_keypoints(where, triplets, image, skeleton)
+    return Instance(identity, image, triplets.reshape(-1, 3)[:, :2], triplets[2::3].astype(np.int64), bbox, area)
+
+
+def _check_keypoints(where: str, triplets: Float, image: ImageFile, skeleton: Skeleton) -> None:
+    if triplets.shape != (3 * len(skeleton),):
+        raise DataError(f"{where}: keypoints of shape {list(triplets.shape)}, expected [{3 * len(skeleton)}]: "
+                        f"x, y, v of each of the {len(skeleton)} of skeleton '{skeleton.name}'")
+    if not np.isfinite(triplets).all():
+        raise DataError(f"{where}: a keypoint is NaN or infinite")
+    visibility = triplets[2::3]
     if not np.isin(visibility, (0, 1, 2)).all():
         raise DataError(f"{where}: visibility {sorted(set(visibility.tolist()))}, expected 0, 1 or 2")
-    return Instance(identity, image, triplets.reshape(-1, 3)[:, :2], visibility, bbox, area)
+    size = np.array([image.width, image.height])
+    xy = triplets.reshape(-1, 3)[visibility > 0, :2]
+    far = np.maximum(-xy, xy - (size - 1)).max(-1) > OUTSIDE_LIMIT * size.max()
+    if far.any():
+        raise DataError(f"{where}: keypoint {xy[far][0].tolist()} lies far outside its image of "
+                        f"{image.width} x {image.height} pixels; coordinates must be those of the image file")

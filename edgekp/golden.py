@@ -5,18 +5,21 @@ They catch what a digest cannot: a library or an edited field that changes the n
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
 from edgekp.contract import Contract
-from edgekp.preprocess import transform
-from edgekp.sample import Float
+from edgekp.preprocess import normalise, transform
+from edgekp.sample import Float, Image
+from edgekp.skeletons import Skeleton
 
 INPUT_STEP = 3  # every third pixel of the input is kept: enough to see a shift, a ninth of the size
 INPUT_ATOL = 0.06  # normalised units: 3 grey levels of 255, the spread between OpenCV's builds of the same warp
 KEYPOINT_ATOL_PX = 0.02
-SIMILARITY_ATOL = 1e-6
+EXACT_ATOL = 1e-6  # what involves no warp and no decoding
+OUTSIDE_XYWH = np.array([100.0, 100.0, 10.0, 10.0])  # sees nothing but padding in an image of 2 x 2
 SHIFT = 0.05  # of sqrt(area): where the shifted keypoints of the similarity lie
 
 
@@ -36,15 +39,15 @@ def make_golden(contract: Contract) -> dict[str, Float]:
 
 def check_golden(contract: Contract, vectors: dict[str, Float]) -> list[str]:
     """One line per vector that this contract no longer reproduces; empty when all agree."""
-    missing = [f"golden vectors lack 'output_{name}', which codec '{type(contract.codec).__name__}' decodes"
-               for name in contract.codec.outputs if f"output_{name}" not in vectors]
+    needed = ["image", "bbox_xywh", *(f"output_{name}" for name in contract.codec.outputs)]
+    missing = [f"golden vectors lack '{name}'" for name in needed if name not in vectors]
     if missing:
         return missing
     tolerance = {"input": INPUT_ATOL, "keypoints_xy": KEYPOINT_ATOL_PX, "scores": KEYPOINT_ATOL_PX}
     problems = []
     for name, found in _derive(contract, vectors).items():
         expected = vectors.get(name)
-        atol = tolerance.get(name, SIMILARITY_ATOL)
+        atol = tolerance.get(name, EXACT_ATOL)
         if expected is None or expected.shape != found.shape:
             shape = None if expected is None else expected.shape
             problems.append(f"golden '{name}': shape {found.shape}, stored {shape}")
@@ -64,16 +67,32 @@ def _derive(contract: Contract, vectors: dict[str, Float]) -> dict[str, Float]:
     outputs = {name: vectors[f"output_{name}"].astype(np.float32) for name in contract.codec.outputs}
     in_crop_xy, scores = contract.codec.decode(outputs)
     keypoints_xy = transform(in_crop_xy, crop_to_image)
+    padded, _ = contract.prepare(np.zeros((2, 2, 3), np.uint8), OUTSIDE_XYWH)
     return {"input": tensor[:, ::INPUT_STEP, ::INPUT_STEP], "keypoints_xy": keypoints_xy, "scores": scores,
+            "levels": normalise(_level_ramps(), contract.input), "padded": padded[:, 0, 0],
+            "names": _names_digest(contract.skeleton),
             "mirrored_xy": in_crop_xy[:, contract.skeleton.flip_order],
             "limbs": np.asarray(contract.skeleton.limbs, dtype=np.float64),
             "normaliser": np.asarray(contract.skeleton.normaliser or (), dtype=np.float64),
             "similarity": np.exp(-(SHIFT**2) / (2 * (2 * contract.skeleton.sigma_array) ** 2))}
 
 
+def _level_ramps() -> Image:
+    """(1, 256, 3) every byte once in each channel, in three different orders."""
+    levels = np.arange(256, dtype=np.uint8)
+    return np.stack([levels, levels[::-1], np.roll(levels, 100)], -1)[None]
+
+
+def _names_digest(skeleton: Skeleton) -> Float:
+    """(32,) the sha256 of the names in their order, as numbers like all other vectors."""
+    digest = sha256("\n".join((skeleton.name, *skeleton.keypoints)).encode()).digest()
+    return np.frombuffer(digest, np.uint8).astype(np.float64)
+
+
 def _smooth_image(rng: np.random.Generator) -> Float:
     """(120, 150, 3) uint8 colour waves with different phases per channel and a little noise."""
     y, x = np.mgrid[0:120, 0:150].astype(np.float64)
-    waves = [np.sin(x / a + phase) * np.cos(y / b - phase) for a, b, phase in ((9, 17, 0.3), (15, 8, 1.7), (21, 12, 2.9))]
+    waves = [np.sin(x / a + phase) * np.cos(y / b - phase)
+             for a, b, phase in ((9, 17, 0.3), (15, 8, 1.7), (21, 12, 2.9))]
     image = 128 + 90 * np.stack(waves, -1) + rng.normal(0, 6, (120, 150, 3))
     return np.clip(image, 0, 255).astype(np.uint8)

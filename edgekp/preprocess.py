@@ -55,7 +55,8 @@ def read_image(path: str | Path) -> Image:
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
-        raise DataError(f"{path}: cannot read the image ({error.strerror}); check the file names and --images") from error
+        raise DataError(f"{path}: cannot read the image ({error.strerror}); "
+                        "check the file names and --images") from error
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     bgr = cv2.imdecode(data, flags) if data.size else None
     if bgr is None:
@@ -117,7 +118,7 @@ def crop(image: Image, image_to_input: Float, spec: InputSpec) -> Image:
 def _normalisation_table(mean: tuple[float, ...], std: tuple[float, ...]) -> Float:
     """(3, 256) float32: the normalised value of each byte in each channel; faster than arithmetic on pixels."""
     levels = np.arange(256, dtype=np.float32)
-    return (levels - np.float32(mean)[:, None]) / np.float32(std)[:, None]
+    return (levels - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
 
 
 def normalise(cropped: Image, spec: InputSpec) -> Float:

@@ -241,7 +241,10 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         _override(table, override)
     table.setdefault("name", path.stem)
     recipe = strict(Recipe, table, "")
-    recipe.contract()  # codec options and the skeleton's name are checked before any stage runs
+    contract = recipe.contract()  # codec options and the skeleton's name are checked before any stage runs
+    if recipe.eval.metric == "nme" and contract.skeleton.normaliser is None:
+        raise RecipeError(f"{path}: eval.metric: 'nme' needs a skeleton with a normaliser, "
+                          f"'{contract.skeleton.name}' has none; use oks_ap or pck")
     if not (recipe.data.drawn or (recipe.data.train and recipe.data.val)):
         raise RecipeError(f"{path}: data: expected either [data.drawn] or both [[data.train]] and [[data.val]]")
     return recipe

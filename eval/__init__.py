@@ -1,0 +1,1 @@
+"""Evaluation: artifact to metrics to verdict. Knows runtimes and metrics, and nothing about training."""

@@ -43,6 +43,11 @@ class Pool:
     instances: tuple[Instance, ...]
     per_epoch: int = 0
 
+    @property
+    def drawn(self) -> int:
+        """How many instances an epoch sees; a set smaller than ``per_epoch`` gives all it has."""
+        return min(self.per_epoch or len(self.instances), len(self.instances))
+
 
 def label_files(recipe: Recipe, split: str) -> list[tuple[Path, Path | None, LabelSet]]:
     """Label file and image folder of each set of a split, drawn or the user's own."""
@@ -127,7 +132,7 @@ class StepSampler(Sampler[list[SampleKey]]):
 
     def __init__(self, pools: list[Pool], batch: int, epochs: int, seed: int, first_step: int = 0) -> None:
         self.pools, self.batch, self.epochs, self.seed, self.first_step = pools, batch, epochs, seed, first_step
-        size = sum(pool.per_epoch or len(pool.instances) for pool in pools)
+        size = sum(pool.drawn for pool in pools)
         self.steps_per_epoch = size // batch
         if self.steps_per_epoch == 0:
             raise DataError(f"{size} training instances are less than one batch of {batch}; lower train.batch")
@@ -146,9 +151,8 @@ class StepSampler(Sampler[list[SampleKey]]):
         rng = np.random.default_rng([self.seed, epoch])
         chosen, offset = [], 0
         for pool in self.pools:
-            count = len(pool.instances)
-            chosen.append(offset + rng.permutation(count)[:pool.per_epoch or count])
-            offset += count
+            chosen.append(offset + rng.permutation(len(pool.instances))[:pool.drawn])
+            offset += len(pool.instances)
         return rng.permutation(np.concatenate(chosen))
 
 

@@ -14,6 +14,8 @@ from edgekp.codecs.heatmap import Heatmap
 from edgekp.codecs.regression import Regression
 from edgekp.errors import RecipeError, unknown_name
 
+__all__ = ["CODECS", "Codec", "Heatmap", "Regression", "build_codec", "codec_from_json", "codec_to_json"]
+
 Codec = Heatmap | Regression
 CODECS: dict[str, type[Heatmap] | type[Regression]] = {"heatmap": Heatmap, "regression": Regression}
 

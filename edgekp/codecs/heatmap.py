@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil
+from math import ceil, inf
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -37,10 +37,12 @@ class Heatmap:
     outputs: ClassVar[tuple[str, ...]] = ("heatmaps",)
 
     def __post_init__(self) -> None:
+        if type(self.stride) is not int:
+            raise RecipeError(f"codec.stride: {self.stride!r}, expected a whole number of pixels")
         if self.stride < 1 or any(side % self.stride for side in self.input_hw):
             raise RecipeError(f"codec.stride: {self.stride} does not divide input_hw {list(self.input_hw)}")
-        if not self.sigma > 0:
-            raise RecipeError(f"codec.sigma: {self.sigma}, expected a number of cells above 0")
+        if type(self.sigma) not in (int, float) or not 0 < self.sigma < inf:
+            raise RecipeError(f"codec.sigma: {self.sigma!r}, expected a number of cells above 0")
         if self.refine not in ("dark", "none"):
             raise RecipeError(f"codec.refine: '{self.refine}', expected dark or none")
 
@@ -110,7 +112,7 @@ class Heatmap:
         padded = np.pad(np.nan_to_num(maps), ((0, 0), (reach, reach), (reach, reach)))
         windows = sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1), axis=(1, 2))
         patches = windows[np.arange(len(maps)), y, x].astype(np.float64)
-        return kernel @ patches @ kernel.T
+        return np.asarray(kernel @ patches @ kernel.T)
 
 
 @lru_cache(maxsize=8)

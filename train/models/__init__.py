@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from edgekp.codecs import Codec, Heatmap
@@ -70,7 +71,9 @@ def spec_of(recipe: Recipe) -> ModelSpec:
     head = recipe.model.head or ("heatmap" if isinstance(codec, Heatmap) else "integral")
     spec = ModelSpec(recipe.model.backbone, head, len(skeleton_named(recipe.data.skeleton)), recipe.input.input_hw,
                      recipe.model.options)
-    _check(spec, codec)
+    with torch.device("meta"):  # names, options and sizes are refused before data is read; nothing is allocated
+        build(spec)
+    _check_codec(spec, codec)
     return spec
 
 
@@ -78,22 +81,36 @@ def build(spec: ModelSpec) -> nn.Module:
     """A network with fresh weights (and scales, where quantized) of the specified shape.
 
     Raises:
-        RecipeError: An unknown backbone, head or option.
+        RecipeError: An unknown backbone, head or option, parts that do not fit each other, or an odd input size.
     """
-    if spec.backbone not in BACKBONES:
-        raise RecipeError(unknown_name("backbone", spec.backbone, list(BACKBONES)))
+    backbone = _backbone(spec)
     if spec.head not in HEADS:
         raise RecipeError(unknown_name("head", spec.head, list(HEADS)))
-    kind = BACKBONES[spec.backbone]
-    known = list(signature(kind).parameters)
-    for option in spec.options:
-        if option not in known:
-            raise RecipeError(unknown_name(f"option of backbone '{spec.backbone}'", option, known))
-    backbone = kind(**spec.options)
+    reads = HEADS[spec.head].maps
+    if len(backbone.strides) not in reads:
+        raise RecipeError(f"model.head: '{spec.head}' reads {' or '.join(map(str, reads))} feature maps, "
+                          f"backbone '{spec.backbone}' gives {len(backbone.strides)}")
+    if any(side % backbone.coarsest_stride for side in spec.input_hw):
+        raise RecipeError(f"input.input_hw: {list(spec.input_hw)}, but backbone '{spec.backbone}' needs multiples of "
+                          f"{backbone.coarsest_stride}")
     head = HEADS[spec.head](backbone.widths, backbone.strides, spec.keypoints, spec.input_hw)
     net: nn.Module = KeypointNet(backbone, head)
     resize(net, spec.channels)
     return insert_fake_quantizers(net, spec.quantization) if spec.quantization else net
+
+
+def _backbone(spec: ModelSpec) -> HRNetLite | MobileFaceNet:
+    if spec.backbone not in BACKBONES:
+        raise RecipeError(unknown_name("backbone", spec.backbone, list(BACKBONES)))
+    kind = BACKBONES[spec.backbone]
+    known = signature(kind).parameters
+    for option, value in spec.options.items():
+        if option not in known:
+            raise RecipeError(unknown_name(f"option of backbone '{spec.backbone}'", option, list(known)))
+        expected = type(known[option].default)
+        if type(value) is not expected:
+            raise RecipeError(f"model.options.{option}: {value!r}, expected {expected.__name__}")
+    return kind(**spec.options)
 
 
 def quantized(spec: ModelSpec, keep_float: tuple[str, ...]) -> ModelSpec:
@@ -101,15 +118,11 @@ def quantized(spec: ModelSpec, keep_float: tuple[str, ...]) -> ModelSpec:
     return replace(spec, quantization=QuantizationSpec(keep_float))
 
 
-def _check(spec: ModelSpec, codec: Codec) -> None:
+def _check_codec(spec: ModelSpec, codec: Codec) -> None:
     """Refuse a head that does not speak the codec, or a map of another stride."""
-    if spec.head not in HEADS:
-        raise RecipeError(unknown_name("head", spec.head, list(HEADS)))
     speaks = HEADS[spec.head].outputs
     if speaks != codec.outputs:
         raise RecipeError(f"model.head: '{spec.head}' says {list(speaks)}, the codec expects {list(codec.outputs)}")
-    if spec.backbone not in BACKBONES:
-        raise RecipeError(unknown_name("backbone", spec.backbone, list(BACKBONES)))
     stride = BACKBONES[spec.backbone].strides[0]
     if isinstance(codec, Heatmap) and codec.stride != stride:
         raise RecipeError(f"codec.options.stride: {codec.stride}, but backbone '{spec.backbone}' has stride {stride}")

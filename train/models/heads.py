@@ -20,6 +20,7 @@ class HeatmapHead(nn.Module):
     """
 
     outputs: ClassVar[tuple[str, ...]] = ("heatmaps",)
+    maps: ClassVar[tuple[int, ...]] = (1,)  # coarser ones would be computed for nobody
 
     def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], keypoints: int,
                  input_hw: tuple[int, int]) -> None:
@@ -39,6 +40,7 @@ class IntegralHead(nn.Module):
     """
 
     outputs: ClassVar[tuple[str, ...]] = ("coordinates",)
+    maps: ClassVar[tuple[int, ...]] = (2, 3)
 
     def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], keypoints: int,
                  input_hw: tuple[int, int]) -> None:
@@ -66,6 +68,7 @@ class GlobalDepthwiseHead(nn.Module):
     """MobileFaceNet's own end: a depthwise convolution as large as the map, an embedding, and a linear layer."""
 
     outputs: ClassVar[tuple[str, ...]] = ("coordinates",)
+    maps: ClassVar[tuple[int, ...]] = (1, 2, 3)
 
     def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], keypoints: int,
                  input_hw: tuple[int, int]) -> None:

@@ -41,6 +41,7 @@ class HRNetLite(nn.Module):
                               f"{blocks} and modules {modules} (1 or more), block '{block}' ({' or '.join(BLOCKS)})")
         widths = [width * 2**i for i in range(branches)]
         self.widths = (width,)
+        self.coarsest_stride = 4 * 2 ** (branches - 1)
         self.stem = nn.Sequential(ConvBN(3, STEM_CHANNELS, 3, 2), ConvBN(STEM_CHANNELS, width, 3, 2))
         self.downs = nn.ModuleList(ConvBN(fine, coarse, 3, 2) for fine, coarse in pairwise(widths))
         self.stages = nn.ModuleList()

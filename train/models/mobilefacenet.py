@@ -18,9 +18,10 @@ STAGES = (((2, 64, 5, 2),), ((4, 128, 1, 2), (2, 128, 6, 1)), ((4, 128, 1, 2), (
 
 
 class MobileFaceNet(nn.Module):
-    """(N, 3, h, w) to feature maps at strides 8... of the input: 1/4, 1/8 and 1/16, of 64, 128 and 128 channels."""
+    """(N, 3, h, w) to feature maps of 64, 128 and 128 channels at strides 4, 8 and 16."""
 
     strides: ClassVar[tuple[int, ...]] = (4, 8, 16)
+    coarsest_stride: ClassVar[int] = 16
 
     def __init__(self, activation: Literal["relu", "prelu"] = "relu") -> None:
         super().__init__()

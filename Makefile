@@ -1,0 +1,90 @@
+# The verbs of the pipeline and their order. Each stage decides by itself, by content, whether it has something to do.
+
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= train,optimize,export,eval,run,dev
+RECIPE ?= recipes/quickstart.toml
+TARGET ?= cpu
+RUN ?= runs/$(basename $(notdir $(RECIPE)))
+ARGS ?=
+TORCH_INDEX ?=
+
+# Set-up is keyed by content: this file is named after what was installed.
+SETUP_KEY := $(shell { cat pyproject.toml; echo '$(EXTRAS) $(TORCH_INDEX)'; } | cksum | cut -d ' ' -f 1)
+STAMP := $(VENV)/.edgekp-setup-$(SETUP_KEY)
+TORCH := $(shell sed -n 's/^train = .*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+RUN_PYTHON = $(VENV)/bin/python
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo train optimize export eval gate report test lint clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## */  make \1 - /p' Makefile | awk -F ' - ' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@echo "Variables: RECIPE=$(RECIPE) TARGET=$(TARGET) ARGS='--set section.key=value --force'"
+
+setup: $(STAMP)  ## virtual environment in VENV with EXTRAS; PYTHON= and TORCH_INDEX= choose where from
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "setup: edgekp needs Python 3.10 or newer, '$(PYTHON)' is not; name one: make setup PYTHON=python3.12" >&2; exit 2; }
+	@[ -x $(RUN_PYTHON) ] || $(PYTHON) -m venv $(VENV)
+	@$(advise_on_torch)
+	@echo "setup: installing [$(EXTRAS)] into $(VENV); the first time takes a minute or more" >&2
+	$(if $(TORCH_INDEX),$(RUN_PYTHON) -m pip install --quiet --extra-index-url $(TORCH_INDEX) $(TORCH))
+	$(RUN_PYTHON) -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@rm -f $(VENV)/.edgekp-setup-*
+	@touch $@
+
+# One line of advice where pip would fetch the CUDA build of PyTorch for a machine without a GPU; then it goes on.
+define advise_on_torch
+case "$(TORCH_INDEX),$(EXTRAS)," in \
+  ,*train,*|,*optimize,*|,*export,*) \
+    if [ "$$(uname -sm)" = "Linux x86_64" ] && ! command -v nvidia-smi >/dev/null \
+       && ! $(RUN_PYTHON) -c 'import torch' 2>/dev/null \
+       && ! $(RUN_PYTHON) -m pip index versions torch 2>/dev/null | grep -qF '$(subst torch==,,$(TORCH))+cpu'; then \
+      echo "setup: no GPU here, but pip will fetch PyTorch with CUDA (several GB); README.md, Requirements, says how to avoid it" >&2; \
+    fi;; \
+esac
+endef
+
+demo: RECIPE = recipes/quickstart.toml
+demo: TARGET = cpu
+demo: setup  ## the whole pipeline on the embedded data, with a verdict and a report
+	@$(MAKE) --no-print-directory train optimize export eval RECIPE=$(RECIPE) TARGET=$(TARGET)
+	@verdict=0; $(RUN_PYTHON) -m eval gate --recipe $(RECIPE) --target $(TARGET) $(ARGS) || verdict=$$?; \
+	$(RUN_PYTHON) -m eval report --run $(RUN) --out $(RUN)/report.html || exit; \
+	case $$verdict in \
+	  0) echo "demo: passed";; \
+	  3) echo "demo: undecided; the lines of the gate above say how many images would decide it";; \
+	  *) echo "demo: FAILED"; exit $$verdict;; \
+	esac
+
+train: setup  ## data -> checkpoint in runs/
+	@$(RUN_PYTHON) -m train --recipe $(RECIPE) $(ARGS)
+
+optimize: setup  ## checkpoint -> smaller, faster checkpoints: prune, distill, quantize
+	@$(RUN_PYTHON) -m optimize --recipe $(RECIPE) $(ARGS)
+
+export: setup  ## checkpoints -> artifacts for TARGET
+	@$(RUN_PYTHON) -m deploy.export --recipe $(RECIPE) --target $(TARGET) $(ARGS)
+
+eval: setup  ## accuracy, size and latency of every artifact for TARGET
+	@$(RUN_PYTHON) -m eval run --recipe $(RECIPE) --target $(TARGET) $(ARGS)
+
+gate: setup  ## verdict against the float baseline: the command exits 0 pass, 1 fail, 2 could not run, 3 undecided
+	@$(RUN_PYTHON) -m eval gate --recipe $(RECIPE) --target $(TARGET) $(ARGS)
+
+report: setup  ## one HTML file: table, training curves, pictures
+	@$(RUN_PYTHON) -m eval report --run $(RUN) --out $(RUN)/report.html
+
+test: setup  ## all that a machine without a GPU can run
+	$(RUN_PYTHON) -m pytest -q -n 2 -m 'not gpu' $(ARGS)
+
+lint: setup  ## ruff, and mypy --strict
+	$(RUN_PYTHON) -m ruff check .
+	$(RUN_PYTHON) -m mypy
+
+clean:  ## caches and build leftovers; runs/ and the virtual environment stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find edgekp train optimize deploy eval tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,124 @@
+"""The recipe's eval stage: every model of a run on every validation set, and their latency measured in turn.
+
+Result folder, ``runs/R/eval``:
+
+    metrics.json                        one record a model and validation set, the float baseline's first
+    predictions/MODEL__DATA.json        COCO results with annotation_id and bbox, one file a record
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekp.artifact import Artifact, require_same_contract, verify_artifact
+from edgekp.atomic import sha256, write_file
+from edgekp.coco import read_json
+from edgekp.errors import StageError
+from edgekp.recipe import Data, Recipe, locate
+from edgekp.sample import Float
+from edgekp.skeletons import skeleton_named
+from edgekp.stage import Key, require_stage, run_stage, say
+from eval.ground_truth import GroundTruth, read_ground_truth
+from eval.latency import machine, percentiles_ms, time_in_fresh_process
+from eval.metrics import measurable, measure, metrics_for
+from eval.predict import predict
+from eval.results import Result, lay_beside, read_results
+
+VERSION = 1
+LATENCY_SEED = 0
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """Labels to measure on. ``name`` is short and stands in records; ``images`` is None beside the labels."""
+
+    name: str
+    labels: Path
+    images: Path | None = None
+
+    def read(self, recipe: Recipe) -> GroundTruth:
+        return read_ground_truth(self.labels, skeleton_named(recipe.data.skeleton), self.images)
+
+
+def evaluate_run(recipe: Recipe, target: str, force: bool = False) -> Path:
+    """Measure the run's models for a target, unless that is up to date; the result folder."""
+    models, sets = run_models(recipe, target), validation_sets(recipe.data, recipe.run_folder)
+    inputs = {f"model {name}": sha256(artifact.folder / "manifest.json") for name, artifact in models.items()}
+    inputs |= {f"data {data.name}": sha256(data.labels) for data in sets}
+    settings = {"eval": recipe.eval, "data": recipe.data, "target": target, "machine": machine()}
+    folder = recipe.run_folder / "eval"
+    key = Key("eval", VERSION, settings, inputs)
+    run_stage(folder, key, lambda scratch: _measure(scratch, recipe, models, sets), force=force)
+    return folder
+
+
+def run_models(recipe: Recipe, target: str) -> dict[str, Artifact]:
+    """The exported models of a run by name, in the order of their making; the float baseline is the first."""
+    folder = require_stage(recipe.run_folder / "export" / target, f"make export TARGET={target}")
+    listed = read_json(folder / "models.json")
+    names = listed.get("models") if isinstance(listed, dict) else None
+    if not isinstance(names, list) or not names:
+        raise StageError(f"{folder}/models.json: lists no models; run: make export TARGET={target} ARGS=--force")
+    models = {str(name): verify_artifact(folder / str(name)) for name in names}
+    baseline = next(iter(models.values()))
+    for artifact in models.values():
+        require_same_contract(baseline, artifact)
+    return models
+
+
+def validation_sets(data: Data, run: Path) -> list[ValidationSet]:
+    """The drawn validation set of the run's folder, or those that the recipe names in the data folder."""
+    if data.drawn is not None:
+        return [ValidationSet("drawn", require_stage(run / "data", "make train") / "val.json")]
+    return [ValidationSet(entry.labels.removesuffix(".json"), locate(entry.labels, data.hint),
+                          locate(entry.images, data.hint) if entry.images else None) for entry in data.val]
+
+
+def predictions_file(folder: Path, model: str, data: str) -> Path:
+    return folder / "predictions" / f"{model}__{data.replace('/', '_')}.json"
+
+
+def stored_results(path: Path, truth: GroundTruth) -> list[Result]:
+    """What an earlier evaluation predicted; empty where no output was finite."""
+    return read_results(path, truth) if read_json(path) else []
+
+
+def metrics_of(recipe: Recipe) -> tuple[str, ...]:
+    """Metrics of the run's skeleton, with the recipe's own in front."""
+    fitting = metrics_for(skeleton_named(recipe.data.skeleton))
+    return (recipe.eval.metric, *(name for name in fitting if name != recipe.eval.metric))
+
+
+def _measure(scratch: Path, recipe: Recipe, models: dict[str, Artifact], sets: list[ValidationSet]) -> None:
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for data in sets:
+        truth = data.read(recipe)
+        for name, results in zip(models, predict(list(models.values()), truth), strict=True):
+            path = predictions_file(scratch, name, data.name)
+            write_file(path, json.dumps(results, allow_nan=False) + "\n")
+            found[name, data.name] = {"instances": len(truth.labels.instances), "predicted": len(results),
+                                      "metrics": _metrics(truth, results, metrics_of(recipe))}
+    say(f"eval: latency of {', '.join(models)}, in turn")
+    times = time_in_fresh_process([artifact.folder for artifact in models.values()], LATENCY_SEED)
+    wall_ms = dict(zip(models, times.wall_ms, strict=True))
+    records = [{"model": name, "data": data.name, **found[name, data.name], **_describe(models[name], wall_ms[name])}
+               for data in sets for name in models]
+    write_file(scratch / "metrics.json", json.dumps(records, indent=1, allow_nan=False) + "\n")
+
+
+def _metrics(truth: GroundTruth, results: list[Result], names: tuple[str, ...]) -> dict[str, float]:
+    """All numbers; without NME where instances lack a prediction, and none where all do."""
+    if not results:
+        return {}
+    scored = lay_beside(truth, results)
+    return measure(scored, measurable(scored, names))
+
+
+def _describe(artifact: Artifact, wall_ms: Float) -> dict[str, Any]:
+    """What a record says of the model itself."""
+    return {"size_bytes": artifact.size_bytes, "precision": artifact.model.get("precision"),
+            "parameters": artifact.model.get("parameters"), "macs": artifact.model.get("macs"),
+            "latency_ms": percentiles_ms(wall_ms), "machine": machine()}

@@ -1,0 +1,85 @@
+"""Run models over the ground-truth boxes of a label set. Preprocessing and decoding are the contract's.
+
+Several models of one contract see the very same inputs: each image is read and warped once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from itertools import groupby
+
+import numpy as np
+
+from deploy.runtime.session import Session, open_session
+from edgekp.artifact import Artifact
+from edgekp.contract import Contract
+from edgekp.preprocess import read_image
+from edgekp.sample import Float, Instance, Prediction
+from edgekp.stage import say
+from eval.ground_truth import GroundTruth
+from eval.results import Result
+
+BATCH = 16
+Batch = tuple[list[Instance], Float, Float]  # N instances, (N, 3, h, w) inputs, (N, 2, 3) crop to image
+
+
+def predict(artifacts: Sequence[Artifact], truth: GroundTruth) -> list[list[Result]]:
+    """Results of each model for the measured instances, in COCO's format with ``annotation_id`` and ``bbox``.
+
+    An instance for which a network's output holds NaN or infinity gets no result.
+    """
+    contract, total = artifacts[0].contract, len(truth.labels.instances)
+    results: list[list[Result]] = [[] for _ in artifacts]
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(closing(open_session(artifact, _cores()))) for artifact in artifacts]
+        say(f"eval: {len(sessions)} model(s) on {total} instances of {truth.labels.path}")
+        for instances, inputs, crop_to_image in prepared_batches(contract, truth):
+            for session, found in zip(sessions, results, strict=True):
+                found.extend(_infer(session, contract, truth, instances, inputs, crop_to_image))
+    for artifact, found in zip(artifacts, results, strict=True):
+        if len(found) < total:
+            say(f"eval: {artifact.folder}: NaN or infinite outputs for {total - len(found)} of {total} instances")
+    return results
+
+
+def prepared_batches(contract: Contract, truth: GroundTruth) -> Iterator[Batch]:
+    """The measured instances, image by image, as the network sees them."""
+    waiting: list[tuple[Instance, Float, Float]] = []
+    by_image = sorted(truth.labels.instances, key=lambda instance: instance.image.id)
+    for image, instances in groupby(by_image, key=lambda instance: instance.image):
+        pixels = read_image(image.path)
+        for instance in instances:
+            waiting.append((instance, *contract.prepare(pixels, instance.bbox_xywh)))
+            if len(waiting) == BATCH:
+                yield _stacked(waiting)
+                waiting = []
+    if waiting:
+        yield _stacked(waiting)
+
+
+def _stacked(entries: list[tuple[Instance, Float, Float]]) -> Batch:
+    instances, inputs, affines = zip(*entries, strict=True)
+    return list(instances), np.stack(inputs), np.stack(affines)
+
+
+def _infer(session: Session, contract: Contract, truth: GroundTruth, instances: list[Instance], inputs: Float,
+           crop_to_image: Float) -> list[Result]:
+    outputs = session.infer(inputs)
+    finite = np.all([np.isfinite(array).reshape(len(inputs), -1).all(1) for array in outputs.values()], axis=0)
+    predictions = contract.interpret(outputs, crop_to_image)
+    return [_as_result(instance, prediction, truth.category_of[instance.id])
+            for instance, prediction, sound in zip(instances, predictions, finite, strict=True) if sound]
+
+
+def _as_result(instance: Instance, prediction: Prediction, category_id: int) -> Result:
+    """Rounded to a thousandth of a pixel, so that a file of results gives the same metrics as the run itself."""
+    triplets = np.concatenate([prediction.keypoints_xy.round(3), prediction.scores[:, None].round(6)], axis=1)
+    return {"image_id": instance.image.id, "category_id": category_id, "keypoints": triplets.ravel().tolist(),
+            "score": round(prediction.score, 6), "annotation_id": instance.id, "bbox": instance.bbox_xywh.tolist()}
+
+
+def _cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

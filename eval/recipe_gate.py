@@ -1,0 +1,58 @@
+"""The gate of a run: every optimized model against the float baseline, on every validation set, and the latency.
+
+It judges the predictions that the eval stage stored, so both models were shown the same pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from edgekp.artifact import Artifact
+from edgekp.atomic import sha256, write_file
+from edgekp.coco import read_json
+from edgekp.errors import StageError
+from edgekp.recipe import Recipe
+from edgekp.stage import Key, run_stage
+from eval.accuracy_gate import judge_accuracy
+from eval.evaluate import evaluate_run, predictions_file, run_models, stored_results, validation_sets
+from eval.latency import machine
+from eval.latency_gate import judge_latency
+from eval.verdict import Verdict, as_json, as_markdown
+
+VERSION = 1
+FILES = ("gate.json", "gate.md")
+
+
+def gate_run(recipe: Recipe, target: str, force: bool = False) -> list[Verdict]:
+    """Verdicts on the run's models, judged anew only if something they rest on has changed.
+
+    Also puts gate.json and gate.md beside the metrics, in ``runs/R/eval``.
+    """
+    evaluated = evaluate_run(recipe, target, force)
+    models = run_models(recipe, target)
+    inputs = {f"model {name}": sha256(artifact.folder / "manifest.json") for name, artifact in models.items()}
+    inputs |= {f"predictions {path.stem}": sha256(path) for path in sorted((evaluated / "predictions").iterdir())}
+    settings = {"gate": recipe.gate, "metric": recipe.eval.metric, "target": target, "machine": machine()}
+    folder = recipe.run_folder / "gate"
+    key = Key("gate", VERSION, settings, inputs)
+    run_stage(folder, key, lambda scratch: _judge(scratch, recipe, evaluated, models), force=force)
+    for name in FILES:
+        write_file(evaluated / name, (folder / name).read_bytes())
+    return [Verdict(**entry) for entry in read_json(folder / "gate.json")["gates"]]
+
+
+def _judge(scratch: Path, recipe: Recipe, evaluated: Path, models: dict[str, Artifact]) -> None:
+    baseline, *candidates = models
+    if not candidates:
+        raise StageError(f"recipe '{recipe.name}' has no [[optimize]] step, so there is no model to judge")
+    verdicts = []
+    for data in validation_sets(recipe.data, recipe.run_folder):
+        truth = data.read(recipe)
+        results = {name: stored_results(predictions_file(evaluated, name, data.name), truth) for name in models}
+        verdicts += [judge_accuracy(truth, results[baseline], results[name], recipe.eval.metric, recipe.gate.budget,
+                                    recipe.gate.resamples, f"{name} on {data.name}") for name in candidates]
+    final = candidates[-1]
+    verdicts.append(judge_latency(models[baseline].folder, models[final].folder, recipe.gate.latency_ratio, final))
+    write_file(scratch / "gate.json", json.dumps(as_json(verdicts), indent=1, allow_nan=False) + "\n")
+    write_file(scratch / "gate.md", as_markdown(verdicts))

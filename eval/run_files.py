@@ -1,0 +1,122 @@
+"""What the stages left in a run's folder, gathered for a report. Knows no drawing and no HTML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekp.atomic import sha256
+from edgekp.coco import read_json
+from edgekp.contract import flatten
+from edgekp.errors import StageError
+from edgekp.recipe import Data, Eval, strict
+from edgekp.skeletons import skeleton_named
+from edgekp.stage import KEY_FILE, require_stage
+from eval.evaluate import predictions_file, stored_results, validation_sets
+from eval.ground_truth import GroundTruth, read_ground_truth
+from eval.results import Scored, lay_beside
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run, measured and perhaps judged.
+
+    Attributes:
+        records: those of metrics.json; the first is the float baseline's.
+        gates: what gate.json holds, or None where the gate has not run since the models were measured.
+        histories: of each model that was trained, epoch by epoch.
+        reports: what each step of optimization said of itself, by the model it made.
+        keys: stage.json of each stage that left one.
+    """
+
+    folder: Path
+    choice: Eval
+    data: Data
+    target: str
+    records: list[Record]
+    gates: dict[str, Any] | None
+    histories: dict[str, list[dict[str, float]]]
+    reports: dict[str, dict[str, Any]]
+    keys: dict[str, dict[str, Any]]
+
+    @property
+    def models(self) -> list[str]:
+        """In the order of their making; the first is the float baseline, the last the one that ships."""
+        return list(dict.fromkeys(record["model"] for record in self.records))
+
+    @property
+    def data_names(self) -> list[str]:
+        return list(dict.fromkeys(record["data"] for record in self.records))
+
+    def records_on(self, data: str) -> list[Record]:
+        """One record a model."""
+        return [record for record in self.records if record["data"] == data]
+
+    def truths(self) -> dict[str, GroundTruth]:
+        """The labels that the models were measured on, by name.
+
+        Raises:
+            StageError: A file of labels is no longer the one that was measured on.
+        """
+        found = {}
+        for entry in validation_sets(self.data, self.folder):
+            if sha256(entry.labels) != self.keys["eval"]["inputs"].get(f"data {entry.name}"):
+                raise StageError(f"{entry.labels}: has changed since the models were measured on it; "
+                                 f"run: {eval_command(self.folder)}")
+            found[entry.name] = read_ground_truth(entry.labels, skeleton_named(self.data.skeleton), entry.images)
+        return found
+
+    def scored(self, model: str, data: str, truth: GroundTruth) -> Scored:
+        """A model's stored predictions beside the truth."""
+        return lay_beside(truth, stored_results(predictions_file(self.folder / "eval", model, data), truth))
+
+
+def eval_command(run: Path) -> str:
+    return f"make eval gate RECIPE=recipes/{run.name}.toml"
+
+
+def read_run(run: Path) -> RunFiles:
+    """Gather a run's files.
+
+    Raises:
+        StageError: The run has not been evaluated; the message names the command that does.
+    """
+    evaluated = require_stage(run / "eval", eval_command(run))
+    if not (evaluated / "metrics.json").is_file():
+        raise StageError(f"{evaluated}/metrics.json: not there; run: {eval_command(run)} ARGS=--force")
+    records = read_json(evaluated / "metrics.json")
+    key = read_json(evaluated / KEY_FILE)
+    settings = key["settings"]
+    optimized = [str(model) for model in dict.fromkeys(record["model"] for record in records)][1:]
+    folders = {records[0]["model"]: run / "train"} | {name: run / "optimize" / name for name in optimized}
+    stages = {"train": run / "train"} | {f"optimize {name}": run / "optimize" / name for name in optimized}
+    stages |= {"export": run / "export" / settings["target"], "eval": evaluated, "gate": run / "gate"}
+    return RunFiles(
+        run, strict(Eval, settings["eval"], "eval"), strict(Data, _without_none(settings["data"]), "data"),
+        settings["target"], records, _if_there(evaluated / "gate.json"),
+        _all_there({name: folder / "history.json" for name, folder in folders.items()}),
+        _all_there({name: folders[name] / "report.json" for name in optimized}),
+        _all_there({name: folder / KEY_FILE for name, folder in stages.items()}))
+
+
+def settings_of(key: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Each setting of a stage by its dotted name."""
+    return list(flatten(key["settings"]))
+
+
+def _all_there(paths: dict[str, Path]) -> dict[str, Any]:
+    """Contents by name, without files that are missing or hold nothing: not every step trains or reports."""
+    found = {name: _if_there(path) for name, path in paths.items()}
+    return {name: value for name, value in found.items() if value}
+
+
+def _if_there(path: Path) -> Any:
+    return read_json(path) if path.is_file() else None
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    """JSON has null where a recipe leaves a key out."""
+    return {name: value for name, value in table.items() if value is not None}

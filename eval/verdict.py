@@ -1,0 +1,105 @@
+"""Verdicts: what a gate found, in one shape for people, scripts and CI. Knows no metric and no model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+from edgekp.atomic import write_file
+from edgekp.errors import EdgekpError
+
+Outcome = Literal["pass", "undecided", "fail"]
+ORDER: tuple[Outcome, ...] = ("pass", "undecided", "fail")  # from best to worst
+EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "undecided": 3}
+SPELLED: dict[Outcome, str] = {"pass": "pass", "undecided": "undecided", "fail": "FAIL"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One gate's judgement of one candidate.
+
+    Attributes:
+        gate: what was judged: ``AP``, ``nme``, ``latency``.
+        subject: candidate and data, where a run has several.
+        change: baseline -> candidate, for people.
+        reason: why this outcome, in one line.
+        numbers: what the reason rests on, with units in the names.
+    """
+
+    gate: str
+    subject: str
+    outcome: Outcome
+    change: str
+    reason: str
+    numbers: dict[str, Any]
+
+
+def worst(verdicts: Sequence[Verdict]) -> Outcome:
+    """The outcome of all together: one failure fails, else one undecided leaves all undecided."""
+    return max((verdict.outcome for verdict in verdicts), key=ORDER.index)
+
+
+def as_lines(verdicts: Sequence[Verdict]) -> str:
+    """``gate   AP   int8 on val   0.712 -> 0.706   drop 0.006 of 0.010 allowed   pass``, in columns."""
+    rows = [["gate", verdict.gate, verdict.subject, verdict.change, verdict.reason, SPELLED[verdict.outcome]]
+            for verdict in verdicts]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width).rstrip()
+             for row in rows]
+    return "\n".join(lines)
+
+
+def as_json(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    return {"verdict": worst(verdicts), "exit_code": EXIT_CODES[worst(verdicts)],
+            "gates": [asdict(verdict) for verdict in verdicts]}
+
+
+def as_markdown(verdicts: Sequence[Verdict]) -> str:
+    """A table for a pull request's comment."""
+    head = [f"## Gate: {SPELLED[worst(verdicts)]}", "",
+            "| gate | subject | baseline -> candidate | reason | verdict |", "|---|---|---|---|---|"]
+    rows = [f"| {' | '.join(_cell(text) for text in (v.gate, v.subject, v.change, v.reason, SPELLED[v.outcome]))} |"
+            for v in verdicts]
+    return "\n".join([*head, *rows]) + "\n"
+
+
+def as_junit(verdicts: Sequence[Verdict]) -> str:
+    """One test case a gate. JUnit has no word for undecided: it stands there as skipped, with the reason."""
+    suite = ElementTree.Element("testsuite", name="edgekp gate", tests=str(len(verdicts)), errors="0",
+                                failures=str(sum(v.outcome == "fail" for v in verdicts)),
+                                skipped=str(sum(v.outcome == "undecided" for v in verdicts)))
+    for verdict in verdicts:
+        name = f"{verdict.gate} {verdict.subject}".strip()
+        case = ElementTree.SubElement(suite, "testcase", classname="gate", name=name)
+        message = f"{verdict.change}: {verdict.reason}"
+        if verdict.outcome == "fail":
+            ElementTree.SubElement(case, "failure", message=message)
+        elif verdict.outcome == "undecided":
+            ElementTree.SubElement(case, "skipped", message=f"undecided: {message}")
+        ElementTree.SubElement(case, "system-out").text = message
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write a file that the user asked for.
+
+    Raises:
+        EdgekpError: It cannot be written there.
+    """
+    try:
+        write_file(path, text)
+    except OSError as error:
+        raise EdgekpError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Strict JSON: a NaN here would be our own bug, and unreadable for others."""
+    write_output(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

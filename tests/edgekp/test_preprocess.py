@@ -1,0 +1,246 @@
+"""Geometry: boxes, affines, warps and normalisation, in the one pixel-centre convention."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgekp.errors import DataError
+from edgekp.preprocess import (
+    InputSpec,
+    compose,
+    crop,
+    crop_affine,
+    invert,
+    mirror_affine,
+    normalise,
+    preprocess,
+    read_image,
+    transform,
+)
+from edgekp.sample import Float, Image
+from edgekp.skeletons import SKELETONS
+
+INPUT_HW = (256, 192)
+SPEC = InputSpec(INPUT_HW)
+BOX = np.array([40.0, 30.0, 60.0, 120.0])
+
+boxes = st.tuples(*(st.floats(-500, 500),) * 2, *(st.floats(1, 2000),) * 2).map(np.array)
+sizes = st.tuples(st.integers(8, 512), st.integers(8, 512))
+
+
+def image_with_dots(points_xy: Float, height: int = 240, width: int = 320) -> Image:
+    """Black, with a Gaussian dot at each point."""
+    y, x = np.mgrid[0:height, 0:width]
+    dots = [np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * 3.0**2)) for px, py in points_xy]
+    return np.repeat(np.rint(255 * np.max(dots, axis=0))[..., None], 3, axis=2).astype(np.uint8)
+
+
+def centroid(image: Image) -> Float:
+    """(2,) x, y of the brightness."""
+    weight = image[..., 0].astype(np.float64)
+    y, x = np.mgrid[0:image.shape[0], 0:image.shape[1]]
+    return np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum()
+
+
+@given(bbox_xywh=boxes, input_hw=sizes, padding=st.floats(1, 2), rotation=st.floats(-180, 180))
+def test_the_centre_of_the_box_is_the_centre_of_the_input(
+        bbox_xywh: Float, input_hw: tuple[int, int], padding: float, rotation: float) -> None:
+    affine = crop_affine(bbox_xywh, input_hw, padding, rotation_deg=rotation)
+    center = (bbox_xywh[:2] + (bbox_xywh[2:] - 1) / 2)[None]
+    np.testing.assert_allclose(transform(center, affine)[0], [(input_hw[1] - 1) / 2, (input_hw[0] - 1) / 2], atol=1e-6)
+
+
+@given(bbox_xywh=boxes, input_hw=sizes, rotation=st.floats(-180, 180), scale=st.floats(0.5, 2))
+def test_image_to_input_and_back_is_the_identity(
+        bbox_xywh: Float, input_hw: tuple[int, int], rotation: float, scale: float) -> None:
+    affine = crop_affine(bbox_xywh, input_hw, 1.25, rotation_deg=rotation, scale=scale)
+    points = np.random.default_rng(0).uniform(-1000, 1000, (5, 2))
+    np.testing.assert_allclose(transform(transform(points, affine), invert(affine)), points, atol=1e-6)
+
+
+@given(bbox_xywh=boxes, input_hw=sizes, padding=st.floats(1, 2))
+def test_the_padded_box_fits_and_touches_two_sides_of_the_input(
+        bbox_xywh: Float, input_hw: tuple[int, int], padding: float) -> None:
+    x, y, w, h = bbox_xywh
+    edges = np.array([[x - 0.5, y - 0.5], [x + w - 0.5, y + h - 0.5]])  # pixels cover half a unit to each side
+    low, high = transform(edges, crop_affine(bbox_xywh, input_hw, padding))
+    share = (high - low) * padding / np.array(input_hw[::-1])
+    assert share.max() == pytest.approx(1)
+    assert share.min() > 0
+
+
+def test_composition_applies_the_first_then_the_second(rng: np.random.Generator) -> None:
+    first, second, points = rng.normal(size=(2, 3)), rng.normal(size=(2, 3)), rng.normal(size=(7, 2))
+    np.testing.assert_allclose(transform(points, compose(second, first)), transform(transform(points, first), second))
+
+
+def test_transform_takes_one_affine_per_instance(rng: np.random.Generator) -> None:
+    points, affines = rng.normal(size=(4, 7, 2)), rng.normal(size=(4, 2, 3))
+    one_by_one = [transform(xy, affine) for xy, affine in zip(points, affines, strict=True)]
+    np.testing.assert_allclose(transform(points, affines), one_by_one)
+
+
+def test_cv2_puts_a_dot_where_the_affine_says() -> None:
+    spec = replace(SPEC, padding=1.0)
+    for rotation in (0.0, 30.0, -75.0):
+        dot = np.array([[70.3, 91.6]])
+        affine = crop_affine(BOX, INPUT_HW, 1.0, rotation_deg=rotation)
+        seen = centroid(crop(image_with_dots(dot), affine, spec))
+        # cv2's bilinear warp rounds positions to 1/32 of a source pixel; here one is 2.1 input pixels
+        np.testing.assert_allclose(seen, transform(dot, affine)[0], atol=2.2 / 32 + 0.02)
+
+
+def test_a_crop_of_the_whole_image_at_its_own_size_is_the_image(rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    spec = InputSpec((64, 48), padding=1.0)
+    affine = crop_affine(np.array([0.0, 0.0, 48.0, 64.0]), (64, 48), 1.0)
+    np.testing.assert_array_equal(crop(image, affine, spec), image)
+
+
+def test_mirroring_is_exact_to_the_pixel(rng: np.random.Generator) -> None:
+    image = rng.integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    spec = InputSpec((64, 48))
+    affine = crop_affine(np.array([100.0, 80.0, 48.0, 64.0]), (64, 48), 1.0)  # one to one: no interpolation to differ
+    mirrored = crop(image, mirror_affine(affine, 48), spec)
+    np.testing.assert_array_equal(mirrored, crop(image, affine, spec)[:, ::-1])
+    points = rng.uniform(0, 200, (9, 2))
+    expected = transform(points, affine) * [-1, 1] + [47, 0]
+    np.testing.assert_allclose(transform(points, mirror_affine(affine, 48)), expected)
+
+
+def test_trap_flip_moves_image_and_keypoints_and_swaps_left_with_right() -> None:
+    skeleton = SKELETONS["lsp14"]
+    left, right = skeleton.keypoints.index("left_wrist"), skeleton.keypoints.index("right_wrist")
+    keypoints_xy = np.full((14, 2), 80.0)
+    keypoints_xy[left], keypoints_xy[right] = (90, 60), (52, 110)
+    mirror = mirror_affine(crop_affine(BOX, INPUT_HW, 1.25), INPUT_HW[1])
+    labels = transform(keypoints_xy, mirror)[skeleton.flip_order]
+    # the person in the mirror has its left wrist where the right one was before
+    seen = centroid(crop(image_with_dots(keypoints_xy[[right]]), mirror, SPEC))
+    np.testing.assert_allclose(seen, labels[left], atol=0.1)
+
+
+def test_trap_affine_without_its_keypoint_transform() -> None:
+    """One matrix moves pixels and keypoints: whatever the augmentation, the dot stays under its label."""
+    dot = np.array([[75.0, 85.0]])
+    for scale, rotation, shift in ((0.8, 20, (0.05, -0.02)), (1.3, -40, (0, 0.1)), (1, 90, (-0.1, 0))):
+        affine = crop_affine(BOX, INPUT_HW, 1.25, scale=scale, rotation_deg=rotation, shift=shift)
+        np.testing.assert_allclose(centroid(crop(image_with_dots(dot), affine, SPEC)), transform(dot, affine)[0],
+                                   atol=0.1)
+
+
+def measured_rectangle(scale: float, rotation: float) -> tuple[Float, float]:
+    """Sides and angle (degrees) of what a drawn 60 x 20 rectangle becomes in the input."""
+    image = np.zeros((400, 400, 3), np.uint8)
+    image[190:210, 170:230] = 255
+    spec = InputSpec((200, 200))
+    affine = crop_affine(np.array([150.0, 150.0, 100.0, 100.0]), (200, 200), 1.0, scale=scale, rotation_deg=rotation)
+    y, x = np.nonzero(crop(image, affine, spec)[..., 0] > 127)
+    _, sides, _ = cv2.minAreaRect(np.stack([x, y], -1).astype(np.float32))
+    _, vectors = np.linalg.eigh(np.cov(x, y))
+    long_x, long_y = vectors[:, 1]
+    return np.sort(sides) + 1, float(np.rad2deg(np.arctan2(-long_y, long_x)) % 180)  # y points down
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.0, 1.2])
+def test_trap_scale_is_the_scale_itself(scale: float) -> None:
+    sides, _ = measured_rectangle(scale, 0)
+    # 100 image pixels on 200 input pixels show everything twice as large; a larger crop shows it smaller
+    np.testing.assert_allclose(sides, np.array([20, 60]) * 2 / scale, atol=1)
+
+
+@pytest.mark.parametrize("rotation", [30.0, -20.0])
+def test_a_positive_rotation_turns_what_is_seen_counter_clockwise(rotation: float) -> None:
+    sides, angle = measured_rectangle(1.0, rotation)
+    assert angle == pytest.approx(rotation % 180, abs=1)
+    np.testing.assert_allclose(sides, [40, 120], atol=2)  # and leaves its size alone
+
+
+def test_a_shift_moves_the_crop_by_a_fraction_of_it() -> None:
+    point = np.array([[70.0, 90.0]])
+    still, moved = (transform(point, crop_affine(BOX, INPUT_HW, 1.25, shift=shift)) for shift in ((0, 0), (0.25, -0.5)))
+    np.testing.assert_allclose(moved - still, [[-0.25 * 192, 0.5 * 256]])
+
+
+def test_outside_the_image_is_the_pad_value() -> None:
+    image = np.full((50, 50, 3), 200, np.uint8)
+    tensor, _ = preprocess(image, np.array([500.0, 500.0, 20, 20]), replace(SPEC, pad_value=114))
+    expected = (114 - np.array(SPEC.mean)) / np.array(SPEC.std)
+    np.testing.assert_allclose(tensor, np.broadcast_to(expected[:, None, None], tensor.shape), atol=1e-5)
+
+
+@pytest.mark.parametrize("color", ["RGB", "BGR"])
+def test_normalisation_is_the_formula_in_the_order_of_the_spec(rng: np.random.Generator, color: str) -> None:
+    image = rng.integers(0, 256, (*INPUT_HW, 3), dtype=np.uint8)
+    spec = replace(SPEC, color=color, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
+    ordered = image if color == "RGB" else image[..., ::-1]
+    expected = ((ordered - np.array(spec.mean)) / np.array(spec.std)).transpose(2, 0, 1)
+    np.testing.assert_allclose(normalise(image, spec), expected, rtol=1e-6, atol=1e-5)
+    assert normalise(image, spec).dtype == np.float32
+
+
+def test_the_affine_that_preprocess_returns_leads_back_to_the_image() -> None:
+    dot = np.array([[75.0, 85.0]])
+    tensor, crop_to_image = preprocess(image_with_dots(dot), BOX, SPEC)
+    seen = centroid((tensor.transpose(1, 2, 0) - tensor.min()).astype(np.float64))
+    np.testing.assert_allclose(transform(seen[None], crop_to_image), dot, atol=0.1)
+
+
+def test_preprocess_leaves_the_image_and_the_box_alone(rng: np.random.Generator) -> None:
+    image, bbox = rng.integers(0, 256, (90, 70, 3), dtype=np.uint8), BOX.copy()
+    before = image.copy()
+    preprocess(image, bbox, replace(SPEC, color="BGR"))
+    np.testing.assert_array_equal(image, before)
+    np.testing.assert_array_equal(bbox, BOX)
+
+
+def test_images_are_read_as_rgb(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "red.png"), np.full((4, 5, 3), (0, 0, 255), np.uint8))
+    image = read_image(tmp_path / "red.png")
+    np.testing.assert_array_equal(image, np.full((4, 5, 3), (255, 0, 0)))
+
+
+def test_grey_and_transparent_images_become_three_channels(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((4, 5), 77, np.uint8))
+    cv2.imwrite(str(tmp_path / "clear.png"), np.full((4, 5, 4), (10, 20, 30, 0), np.uint8))
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.full((4, 5, 3), 77))
+    np.testing.assert_array_equal(read_image(tmp_path / "clear.png"), np.full((4, 5, 3), (30, 20, 10)))
+
+
+def test_exif_rotation_is_ignored_as_coco_annotations_ignore_it(tmp_path: Path) -> None:
+    _, encoded = cv2.imencode(".jpg", np.zeros((20, 40, 3), np.uint8))
+    jpeg = encoded.tobytes()
+    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
+    body = b"Exif\x00\x00" + tiff  # orientation 6: shown turned by 90 degrees
+    marker = b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body
+    (tmp_path / "turned.jpg").write_bytes(jpeg[:2] + marker + jpeg[2:])
+    assert cv2.imread(str(tmp_path / "turned.jpg")).shape == (40, 20, 3)  # the tag works
+    assert read_image(tmp_path / "turned.jpg").shape == (20, 40, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0"])
+def test_what_does_not_decode_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.jpg: does not decode as an image"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_a_missing_image_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"b\.jpg: cannot read the image \(No such file"):
+        read_image(tmp_path / "b.jpg")
+
+
+def test_boxes_become_the_centres_and_sizes_of_the_field_shifted_by_its_half_pixel(real_data: Path) -> None:
+    """mmpose's centre is x + w / 2 in its edge convention: ours is the same point under pixel centres, 0.5 less."""
+    oracle = np.load(real_data / "fixtures/oracle/mmpose_oracle.npz")
+    for bbox, (cx, cy, width, height) in zip(oracle["bbox/xywh"], oracle["bbox/xywh2cs_pad1.25"], strict=True):
+        inverse = invert(crop_affine(bbox, (64, 64), 1.25))
+        np.testing.assert_allclose(transform(np.array([[31.5, 31.5]]), inverse)[0], [cx - 0.5, cy - 0.5], atol=1e-3)
+        assert inverse[0, 0] * 64 == pytest.approx(max(width, height), rel=1e-5)

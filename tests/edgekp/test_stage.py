@@ -1,0 +1,115 @@
+"""Stages: run when something changed and say what, do nothing otherwise, and leave no half results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekp.errors import StageError
+from edgekp.recipe import Augment, Prune
+from edgekp.stage import KEY_FILE, Key, require_stage, run_stage
+
+KEY = Key("optimize", 1, {"prune": Prune("prune"), "augment": Augment(), "images": 256}, {"checkpoint": "a" * 64})
+
+
+class Work:
+    """Counts how often it runs."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.runs = 0
+        self.error = error
+
+    def __call__(self, scratch: Path) -> None:
+        self.runs += 1
+        (scratch / "result").write_text(str(self.runs))
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "R" / "optimize"
+
+
+def test_a_stage_runs_once_and_says_why(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work = Work()
+    assert run_stage(folder, KEY, work)
+    assert not run_stage(folder, KEY, work)
+    assert work.runs == 1
+    lines = capsys.readouterr()
+    assert lines.out == ""  # stdout is for results
+    assert lines.err.splitlines() == ["optimize: running because no result yet", f"optimize: done ({folder})",
+                                      f"optimize: up to date ({folder})"]
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    ({"version": 2}, "version: 1 -> 2"),
+    ({"settings": KEY.settings | {"images": 512}}, "settings.images: 256 -> 512"),
+    ({"settings": KEY.settings | {"prune": Prune("prune", macs_reduction=0.5)}},
+     "settings.prune.macs_reduction: 0.3 -> 0.5"),
+    ({"settings": KEY.settings | {"augment": Augment(scale=(1.0, 1.0))}},
+     "settings.augment.scale: [0.75, 1.3] -> [1.0, 1.0]"),
+    ({"settings": {"prune": Prune("prune"), "augment": Augment()}}, "settings.images: 256 -> None"),
+    ({"settings": KEY.settings | {"new": 1}}, "settings.new: None -> 1"),
+    ({"inputs": {"checkpoint": "b" * 64}}, "inputs.checkpoint: aaaaaaaaaaaa… -> bbbbbbbbbbbb…"),
+    ({"inputs": {"teacher": "b" * 64}}, "inputs.checkpoint: aaaaaaaaaaaa… -> None; inputs.teacher: None -> bbbbb"),
+])
+def test_whatever_changes_is_named_and_the_stage_runs_again(
+        folder: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], reason: str) -> None:
+    run_stage(folder, KEY, Work())
+    capsys.readouterr()
+    assert run_stage(folder, replace(KEY, **change), Work())
+    assert f"optimize: running because {reason}" in capsys.readouterr().err
+
+
+def test_many_reasons_are_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_stage(folder, KEY, Work())
+    run_stage(folder, replace(KEY, settings={"a": 1, "b": 2, "c": 3, "d": 4}, inputs=KEY.inputs), Work())
+    assert " more)" in capsys.readouterr().err
+
+
+def test_force_runs_what_is_up_to_date(folder: Path) -> None:
+    work = Work()
+    run_stage(folder, KEY, work)
+    assert run_stage(folder, KEY, work, force=True)
+    assert (folder / "result").read_text() == "2"
+
+
+def test_a_new_result_takes_the_place_of_all_of_the_old(folder: Path) -> None:
+    run_stage(folder, KEY, lambda scratch: (scratch / "old").touch())
+    run_stage(folder, KEY, lambda scratch: (scratch / "new").touch(), force=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["new", KEY_FILE]
+
+
+def test_a_failure_leaves_nothing(folder: Path) -> None:
+    with pytest.raises(RuntimeError):
+        run_stage(folder, KEY, Work(RuntimeError("broken")))
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_a_failure_leaves_the_result_before_it(folder: Path) -> None:
+    run_stage(folder, KEY, Work())
+    with pytest.raises(RuntimeError):
+        run_stage(folder, KEY, Work(RuntimeError("broken")), force=True)
+    assert (folder / "result").read_text() == "1"
+    assert list(folder.parent.iterdir()) == [folder]
+    assert not run_stage(folder, KEY, Work())
+
+
+@pytest.mark.parametrize("content", ["", "{", "\x00", "[]", "null"])
+def test_a_damaged_key_makes_the_stage_run_again(folder: Path, content: str) -> None:
+    run_stage(folder, KEY, Work())
+    (folder / KEY_FILE).write_text(content)
+    assert run_stage(folder, KEY, Work())
+    assert json.loads((folder / KEY_FILE).read_text()) == KEY.to_json()
+
+
+def test_the_next_stage_is_told_which_command_it_needs(folder: Path) -> None:
+    with pytest.raises(StageError, match="no result there; run: make train"):
+        require_stage(folder, "make train")
+    run_stage(folder, KEY, Work())
+    assert require_stage(folder, "make train") == folder
