@@ -103,6 +103,14 @@ def require_same_contract(first: Artifact, second: Artifact) -> None:
         raise ArtifactError(f"{first.folder} and {second.folder} do not fit each other: {'; '.join(differences)}")
 
 
+def require_contract(artifact: Artifact, contract: Contract, command: str) -> None:
+    """Refuse, field by field, an artifact that was made for another contract; ``command`` mends it."""
+    differences = contract.differences(artifact.contract)
+    if differences:
+        raise ArtifactError(f"{artifact.folder}: was made for another contract: {'; '.join(differences)}; "
+                            f"run: {command}")
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 
-from edgekp.errors import DataError
+from edgekp.errors import DataError, RecipeError
 from edgekp.sample import Float, Image
 
 INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
@@ -41,6 +42,20 @@ class InputSpec:
     resize: Literal["bilinear", "nearest"] = "bilinear"
     padding: float = 1.25
     pad_value: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.input_hw) < 1:
+            raise RecipeError(f"input.input_hw: {list(self.input_hw)}, expected pixels above 0")
+        if self.color not in COLOR_ORDERS:
+            raise RecipeError(f"input.color: '{self.color}', expected {' or '.join(COLOR_ORDERS)}")
+        if self.resize not in INTERPOLATIONS:
+            raise RecipeError(f"input.resize: '{self.resize}', expected {' or '.join(INTERPOLATIONS)}")
+        if not all(0 < std < inf for std in self.std):
+            raise RecipeError(f"input.std: {list(self.std)}, expected numbers above 0; the input is divided by them")
+        if not 0 < self.padding < inf:
+            raise RecipeError(f"input.padding: {self.padding}, expected a factor above 0; 1 is the box itself")
+        if not 0 <= self.pad_value <= 255:
+            raise RecipeError(f"input.pad_value: {self.pad_value}, expected 0 to 255")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

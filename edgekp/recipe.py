@@ -126,6 +126,11 @@ class Train:
     validate_every: int = 5
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _require_above_zero("train", self, "epochs", "batch", "lr", "clip_norm", "validate_every")
+        if self.workers < 0:
+            raise RecipeError(f"train.workers: {self.workers}, expected 0 or more")
+
 
 @dataclass(frozen=True)
 class Prune:
@@ -137,6 +142,11 @@ class Prune:
     round_to: int = 8
     epochs: int = 5
     lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _require_above_zero("optimize.prune", self, "round_to", "epochs", "lr")
+        if not 0 < self.macs_reduction < 1:
+            raise RecipeError(f"optimize.prune.macs_reduction: {self.macs_reduction}, expected a share between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -153,6 +163,11 @@ class Distill:
     weight: float = 0.5
     epochs: int = 5
     lr: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _require_above_zero("optimize.distill", self, "epochs", "lr")
+        if not 0 <= self.weight <= 1:
+            raise RecipeError(f"optimize.distill.weight: {self.weight}, expected a share from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -272,6 +287,12 @@ def locate(name: str, hint: str = "") -> Path:
         advice = f" {hint}" if hint else ""
         raise DataError(f"{path}: not there; set EDGEKP_DATA to the folder that holds '{name}'.{advice}")
     return path
+
+
+def _require_above_zero(where: str, settings: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(settings, name) > 0:
+            raise RecipeError(f"{where}.{name}: {getattr(settings, name)!r}, expected a number above 0")
 
 
 def strict(kind: type[T], table: Any, where: str) -> T:

@@ -63,7 +63,7 @@ def training_chart(curves: Sequence[Curve]) -> str:
             panel.set_title(curve.label, loc="left")
             panel.margins(x=0.03, y=0.12)
         panels[-1].set_xlabel("epoch")
-        panels[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+        panels[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     return drawn[0]
 
 

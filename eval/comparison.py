@@ -72,7 +72,7 @@ def compared(records: Sequence[Record]) -> list[Group]:
 
 
 def headline_change(records: Sequence[Record], metric: str) -> str:
-    """``int8 against float: nme 5.01 % -> 5.08 %, 3.82 MB -> 0.71 MB, 2.31 ms -> 1.16 ms (1.99x faster)``."""
+    """``int8 against float on val: nme 5.01 % -> 5.08 %, 3.82 MB -> 0.71 MB, 2.31 ms -> 1.16 ms (1.99x as fast)``."""
     first, last = records[0], records[-1]
     name = HEADLINE[metric]
     pairs = [" ".join([name, _from_to(first, last, lambda record: _accuracy(name, record["metrics"].get(name)))])]
@@ -83,7 +83,8 @@ def headline_change(records: Sequence[Record], metric: str) -> str:
 
 
 def _from_to(first: Record, last: Record, spell: Callable[[Record], str]) -> str:
-    return f"{spell(first)} → {spell(last)}"
+    """Two numbers with their units, which no line break parts."""
+    return f"{spell(first)} → {spell(last)}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _accuracy_rows(records: list[Record]) -> list[Row]:

@@ -6,14 +6,15 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edgekp.artifact import require_contract
 from edgekp.atomic import sha256, write_file
 from edgekp.cli import recipe_of, run, stage_parser
 from edgekp.errors import RecipeError
-from edgekp.recipe import Distill, Quantize, Recipe, Step
+from edgekp.recipe import Distill, Quantize, Recipe, Step, Train
 from edgekp.stage import KEY_FILE, Key, require_stage, run_stage, say
 from optimize.distill import distill, teacher_folder
 from optimize.prune import prune
@@ -41,11 +42,17 @@ def step_key(recipe: Recipe, name: str, step: Step, parent: Path, baseline: Path
     """What the result of a step depends on."""
     settings: dict[str, Any] = {step.method: step}
     if not isinstance(step, Quantize):
-        settings |= {"train": replace(recipe.train, workers=0, epochs=0, lr=0.0), "augment": recipe.augment}
+        settings |= {"train": _shared(recipe.train), "augment": recipe.augment}
     inputs = {"parent": sha256(parent / "manifest.json"), **input_digests(recipe, "train")}
     if isinstance(step, Distill):
         inputs["teacher"] = sha256(load_checkpoint(teacher_folder(step, baseline)).artifact.folder / "manifest.json")
     return Key(f"optimize {name}", VERSION, settings, inputs)
+
+
+def _shared(train: Train) -> dict[str, Any]:
+    """The training settings that a step takes over; the others are its own, or change no result."""
+    own = ("epochs", "lr", "workers")
+    return {name: value for name, value in asdict(train).items() if name not in own}
 
 
 def optimize(recipe: Recipe, *, force: bool) -> None:
@@ -61,6 +68,7 @@ def optimize(recipe: Recipe, *, force: bool) -> None:
         def work(scratch: Path, step: Step = step, source: Path = source) -> None:
             context = Context(recipe, read_pools(recipe, "train"), read_pools(recipe, "val"), baseline, device())
             checkpoint = load_checkpoint(source)
+            require_contract(checkpoint.artifact, recipe.contract(), "make train")
             result = STEPS[step.method](checkpoint, step, context)
             save_checkpoint(scratch, result.net, result.spec, checkpoint.contract)
             write_file(scratch / "report.json", json.dumps(result.report, indent=1) + "\n")

@@ -24,12 +24,10 @@ def distill(parent: Checkpoint, settings: Distill, context: Context) -> Result:
 
     Raises:
         ArtifactError: The teacher's contract is another one.
-        RecipeError: The network is already on the int8 grid, or the weight is no share.
+        RecipeError: The network is already on the int8 grid.
     """
     if parent.spec.quantization:
         raise RecipeError("optimize: 'distill' comes after 'quantize'; put quantize last")
-    if not 0 <= settings.weight <= 1:
-        raise RecipeError(f"optimize.distill.weight: {settings.weight}, expected a share from 0 to 1")
     taught_by = load_checkpoint(teacher_folder(settings, context.baseline))
     require_same_contract(parent.artifact, taught_by.artifact)
     teacher = Teacher(taught_by.net.to(context.device).requires_grad_(False), settings.weight)

@@ -75,4 +75,4 @@ def choose_instances(instances: Sequence[Instance], count: int) -> list[Instance
 def _inputs(instances: list[Instance], contract: Contract) -> Tensor:
     """(N, 3, h, w): the crops as the device will see them, without augmentation."""
     dataset = KeypointDataset(tuple(instances), contract, None, SEED)
-    return torch.from_numpy(np.stack([dataset[0, i][0] for i in range(len(instances))]))
+    return torch.from_numpy(np.stack([dataset.sample(0, i)[0] for i in range(len(instances))]))

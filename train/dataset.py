@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from edgekp.atomic import sha256
 from edgekp.coco import Labels, read_coco
 from edgekp.contract import Contract
-from edgekp.errors import DataError
+from edgekp.errors import DataError, EdgekpError
 from edgekp.preprocess import crop, crop_affine, mirror_affine, normalise, read_image, transform
 from edgekp.recipe import Augment, LabelSet, Recipe, locate
 from edgekp.sample import Float, Instance, Int
@@ -86,7 +87,7 @@ def _check_images(labels: Labels) -> None:
                         "check file_name, or name the folder as images in the recipe")
 
 
-class KeypointDataset(Dataset[Item]):
+class KeypointDataset(Dataset[Item | EdgekpError]):
     """Instances as network inputs; with ``augment``, the same (epoch, index) always gives the same view."""
 
     def __init__(self, instances: tuple[Instance, ...], contract: Contract, augment: Augment | None, seed: int) -> None:
@@ -98,8 +99,15 @@ class KeypointDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.instances)
 
-    def __getitem__(self, key: SampleKey) -> Item:
-        epoch, index = key
+    def __getitem__(self, key: SampleKey) -> Item | EdgekpError:
+        """The sample, or the error that it gives: a worker process would bury a raised one under its traceback."""
+        try:
+            return self.sample(*key)
+        except EdgekpError as error:
+            return error
+
+    def sample(self, epoch: int, index: int) -> Item:
+        """Input, keypoints and visibility of one view of an instance."""
         instance, spec, skeleton = self.instances[index], self.contract.input, self.contract.skeleton
         image = read_image(instance.image.path)
         visibility = instance.visibility
@@ -119,9 +127,14 @@ class KeypointDataset(Dataset[Item]):
         pixels = recolor(rng, crop(image, image_to_input, spec), self.augment)
         return normalise(pixels, spec), keypoints_xy, visibility
 
-    def collate(self, items: list[Item]) -> Batch:
-        """Stack items and encode their targets in one vectorised call."""
-        inputs, keypoints_xy, visibility = (np.stack(part) for part in zip(*items, strict=True))
+    def collate(self, items: list[Item | EdgekpError]) -> Batch | EdgekpError:
+        """Stack items and encode their targets in one vectorised call; the first error, if there is one."""
+        sound = []
+        for item in items:
+            if isinstance(item, EdgekpError):
+                return item
+            sound.append(item)
+        inputs, keypoints_xy, visibility = (np.stack(part) for part in zip(*sound, strict=True))
         target = self.contract.codec.encode(keypoints_xy, visibility)
         arrays = tuple(torch.from_numpy(target.arrays[name]) for name in self.contract.codec.outputs)
         return Batch(torch.from_numpy(inputs), arrays, torch.from_numpy(target.weight))
@@ -157,13 +170,18 @@ class StepSampler(Sampler[list[SampleKey]]):
 
 
 def training_batches(pools: list[Pool], contract: Contract, augment: Augment | None, sampler: StepSampler,
-                     workers: int) -> DataLoader[Item]:
+                     workers: int) -> Iterator[Batch]:
     """Batches of every step that ``sampler`` names, made by ``workers`` processes beside the training."""
+    cv2.setNumThreads(1)  # before the fork: OpenCV's threads do not survive it, and a worker would wait for them
     instances = tuple(instance for pool in pools for instance in pool.instances)
     dataset = KeypointDataset(instances, contract, augment, sampler.seed)
-    return DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=dataset.collate,
-                      worker_init_fn=_one_thread, pin_memory=torch.cuda.is_available())
+    loader = DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=dataset.collate,
+                        worker_init_fn=_leave_ctrl_c_to_the_parent)
+    for batch in loader:
+        if isinstance(batch, EdgekpError):
+            raise batch
+        yield batch
 
 
-def _one_thread(_: int) -> None:
-    cv2.setNumThreads(1)
+def _leave_ctrl_c_to_the_parent(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

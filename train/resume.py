@@ -51,6 +51,8 @@ def load_state(path: Path, identity: dict[str, Any], net: nn.Module, average: nn
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (FileNotFoundError, SafetensorError) as error:
         raise StageError(f"{path}: no state to resume from ({error}); start anew without --resume") from error
+    if not metadata or not {"identity", "step", "history"} <= metadata.keys():
+        raise StageError(f"{path}: not the state of a training run; start anew without --resume")
     if metadata["identity"] != json.dumps(identity, sort_keys=True):
         raise StageError(f"{path}: belongs to a run with other settings or data; start anew without --resume")
     parts: dict[str, dict[str, Tensor]] = {"net": {}, "average": {}, "optimizer": {}}

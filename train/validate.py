@@ -24,7 +24,7 @@ def validate(net: nn.Module, instances: tuple[Instance, ...], contract: Contract
     distances, box_sides, scales = [], [], []
     for start in range(0, len(dataset), BATCH):
         chosen = dataset.instances[start:start + BATCH]
-        inputs, keypoints_xy, _ = zip(*(dataset[0, start + i] for i in range(len(chosen))), strict=True)
+        inputs, keypoints_xy, _ = zip(*(dataset.sample(0, start + i) for i in range(len(chosen))), strict=True)
         outputs = net(torch.from_numpy(np.stack(inputs)).to(device))
         arrays = {name: value.float().cpu().numpy()
                   for name, value in zip(contract.codec.outputs, outputs, strict=True)}

@@ -17,7 +17,7 @@ from deploy.export.checkpoint_to_onnx import simplify, to_onnx
 from deploy.export.qdq import SPELLINGS, store_integer_weights
 from deploy.export.target import Target, target_named
 from deploy.export.verify import verify_export
-from edgekp.artifact import write_artifact
+from edgekp.artifact import require_contract, write_artifact
 from edgekp.atomic import sha256, write_file
 from edgekp.cli import recipe_of, run, stage_parser
 from edgekp.recipe import Recipe
@@ -64,9 +64,11 @@ def export(recipe: Recipe, target_name: str, *, force: bool) -> None:
 
     def work(scratch: Path) -> None:
         for name, folder in folders.items():
-            found = export_checkpoint(load_checkpoint(folder), scratch / name, target, recipe.export.opset)
+            checkpoint = load_checkpoint(folder)
+            require_contract(checkpoint.artifact, recipe.contract(), "make train optimize")
+            found = export_checkpoint(checkpoint, scratch / name, target, recipe.export.opset)
             say(f"export: {name}: equal to its network within {found['largest_difference']:.2g} of the largest output")
-        export_checkpoint(load_checkpoint(folder), scratch, target, recipe.export.opset)
+        export_checkpoint(checkpoint, scratch, target, recipe.export.opset)
         write_file(scratch / "models.json", json.dumps({"models": list(folders)}) + "\n")
 
     result = recipe.run_folder / "export" / target_name

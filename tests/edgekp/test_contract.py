@@ -118,6 +118,8 @@ def test_the_same_contract_fits_itself(tmp_path: Path) -> None:
     lambda contract: contract.pop("input"),
     lambda contract: contract["input"].pop("input_hw"),
     lambda contract: contract["input"].update(gamma=2.2),
+    lambda contract: contract["input"].update(color="GRB"),
+    lambda contract: contract["input"].update(resize="cubic"),
     lambda contract: contract["codec"].update(name="heat"),
     lambda contract: contract["codec"].update(sigma=-1),
     lambda contract: contract.update(skeleton=None),

@@ -81,6 +81,19 @@ def test_every_recipe_of_the_project_is_read(repository: Path) -> None:
     ('method = "distill"', "epochs = 3", r"optimize\[1\]: no method 'None'"),
     ("epochs = 2", "ratio = 0.3", r"no key 'optimize\[0\]\.ratio'"),
     ('skeleton = "lsp14"', 'skeleton = "lsp"', "no skeleton 'lsp'; did you mean 'lsp14'"),
+    ("epochs = 3", "epochs = 0", r"train\.epochs: 0, expected a number above 0"),
+    ("epochs = 3", "epochs = 3\nbatch = 0", r"train\.batch: 0, expected a number above 0"),
+    ("epochs = 3", "epochs = 3\nvalidate_every = 0", r"train\.validate_every: 0, expected a number above 0"),
+    ("epochs = 3", "epochs = 3\nworkers = -1", r"train\.workers: -1, expected 0 or more"),
+    ("lr = 1e-3", "lr = nan", r"train\.lr: nan, expected a number above 0"),
+    ("epochs = 2", "epochs = 0", r"optimize\.prune\.epochs: 0, expected a number above 0"),
+    ("epochs = 2", "macs_reduction = 1", r"optimize\.prune\.macs_reduction: 1\.0, expected a share"),
+    ('method = "distill"', 'method = "distill"\nweight = 1.5', r"optimize\.distill\.weight: 1\.5, expected a share"),
+    ("[128, 96]", "[0, 96]", r"input\.input_hw: \[0, 96\], expected pixels above 0"),
+    ("[128, 96]", "[128, 96]\nstd = [0, 1, 1]", r"input\.std: .*above 0"),
+    ("[128, 96]", "[128, 96]\nstd = [nan, 1, 1]", r"input\.std: .*above 0"),
+    ("[128, 96]", "[128, 96]\npadding = 0", r"input\.padding: 0\.0, expected a factor above 0"),
+    ("[128, 96]", "[128, 96]\npad_value = 256", r"input\.pad_value: 256, expected 0 to 255"),
     ('name = "heatmap"', 'name = "heatmaps"', "no codec 'heatmaps'; did you mean 'heatmap'"),
     ("sigma = 1.5", "sgima = 1.5", "no option of codec 'heatmap' 'sgima'; did you mean 'sigma'"),
     ("sigma = 1.5", 'sigma = "1.5"', "codec.sigma: '1.5', expected a number"),
@@ -146,7 +159,8 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(values=st.fixed_dictionaries({}, optional={
-    "flip_p": numbers, "scale": st.tuples(numbers, numbers).map(list), "color": st.integers(), "shift": numbers}))
+    "flip_p": numbers, "shift": numbers, "scale": st.tuples(numbers, numbers).map(list),
+    "color": st.integers(-2**53, 2**53)}))  # larger integers have no exact float
 def test_strict_keeps_every_value_that_fits(values: dict[str, Any]) -> None:
     augment = strict(Augment, values, "augment")
     for name, value in values.items():

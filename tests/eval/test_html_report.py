@@ -151,7 +151,7 @@ def test_nme_is_a_percentage_and_its_change_a_share_as_the_gate_judges_it(toy_ru
     page = report(toy_run("ibug68", "nme"))
     assert page.row("nme") == ["5.00 %", "6.00 % +20.0 %"]
     assert page.row("failure_rate@0.08") == ["5.00 %", "6.00 % +1.00 pp"]
-    assert "nme 5.00 % → 6.00 %, 4.00 MB → 1.00 MB, 2.50 ms → 0.62 ms" in page.text
+    assert "nme 5.00 % → 6.00 %, 4.00 MB → 1.00 MB, 2.50 ms → 0.62 ms" in page.text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_it_needs_no_other_file_and_runs_no_script(toy_run: Callable[..., Path]) -> None:
@@ -181,6 +181,21 @@ def test_the_pictures_go_from_the_best_to_the_worst_of_the_last_model(toy_run: C
     assert len(said) == 12
     assert said == sorted(said, reverse=True)
     assert said[0] > said[-1]
+
+
+def test_the_drawn_data_of_a_run_is_found_in_its_folder(toy_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = toy_run()
+    (tmp_path / "data_coco17").rename(run / "data")
+    write(run / "data" / "stage.json", {})
+    as_drawn = {"data_coco17/val.json": "drawn", "data_coco17/val": "drawn"}
+    for name in ("metrics.json", "stage.json"):
+        text = (run / "eval" / name).read_text()
+        for old, new in as_drawn.items():
+            text = text.replace(old, new)
+        (run / "eval" / name).write_text(text.replace('"drawn": null', '"drawn": {"subject": "people"}'))
+    for path in (run / "eval" / "predictions").iterdir():
+        path.rename(path.with_name(path.name.replace("data_coco17_val", "drawn")))
+    assert len(report(run).images()) == PICTURES
 
 
 def test_a_recipe_can_ask_for_no_pictures(toy_run: Callable[..., Path]) -> None:

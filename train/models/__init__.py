@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from inspect import signature
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from train.models.heads import GlobalDepthwiseHead, HeatmapHead, IntegralHead
 from train.models.hrnet_lite import HRNetLite
 from train.models.mobilefacenet import MobileFaceNet
 from train.models.quantized import QuantizationSpec, insert_fake_quantizers
+
+T = TypeVar("T")
 
 BACKBONES: dict[str, type[HRNetLite] | type[MobileFaceNet]] = {"hrnet_lite": HRNetLite, "mobilefacenet": MobileFaceNet}
 HEADS: dict[str, type[HeatmapHead] | type[IntegralHead] | type[GlobalDepthwiseHead]] = {
@@ -71,9 +73,9 @@ def spec_of(recipe: Recipe) -> ModelSpec:
     head = recipe.model.head or ("heatmap" if isinstance(codec, Heatmap) else "integral")
     spec = ModelSpec(recipe.model.backbone, head, len(skeleton_named(recipe.data.skeleton)), recipe.input.input_hw,
                      recipe.model.options)
-    with torch.device("meta"):  # names, options and sizes are refused before data is read; nothing is allocated
-        build(spec)
     _check_codec(spec, codec)
+    with torch.device("meta"):  # options and sizes are refused before data is read; nothing is allocated
+        build(spec)
     return spec
 
 
@@ -83,26 +85,20 @@ def build(spec: ModelSpec) -> nn.Module:
     Raises:
         RecipeError: An unknown backbone, head or option, parts that do not fit each other, or an odd input size.
     """
-    backbone = _backbone(spec)
-    if spec.head not in HEADS:
-        raise RecipeError(unknown_name("head", spec.head, list(HEADS)))
-    reads = HEADS[spec.head].maps
-    if len(backbone.strides) not in reads:
-        raise RecipeError(f"model.head: '{spec.head}' reads {' or '.join(map(str, reads))} feature maps, "
+    backbone, head = _backbone(spec), _named("head", spec.head, HEADS)
+    if len(backbone.strides) not in head.maps:
+        raise RecipeError(f"model.head: '{spec.head}' reads {' or '.join(map(str, head.maps))} feature maps, "
                           f"backbone '{spec.backbone}' gives {len(backbone.strides)}")
     if any(side % backbone.coarsest_stride for side in spec.input_hw):
         raise RecipeError(f"input.input_hw: {list(spec.input_hw)}, but backbone '{spec.backbone}' needs multiples of "
                           f"{backbone.coarsest_stride}")
-    head = HEADS[spec.head](backbone.widths, backbone.strides, spec.keypoints, spec.input_hw)
-    net: nn.Module = KeypointNet(backbone, head)
+    net: nn.Module = KeypointNet(backbone, head(backbone.widths, backbone.strides, spec.keypoints, spec.input_hw))
     resize(net, spec.channels)
     return insert_fake_quantizers(net, spec.quantization) if spec.quantization else net
 
 
 def _backbone(spec: ModelSpec) -> HRNetLite | MobileFaceNet:
-    if spec.backbone not in BACKBONES:
-        raise RecipeError(unknown_name("backbone", spec.backbone, list(BACKBONES)))
-    kind = BACKBONES[spec.backbone]
+    kind = _named("backbone", spec.backbone, BACKBONES)
     known = signature(kind).parameters
     for option, value in spec.options.items():
         if option not in known:
@@ -113,6 +109,12 @@ def _backbone(spec: ModelSpec) -> HRNetLite | MobileFaceNet:
     return kind(**spec.options)
 
 
+def _named(kind: str, name: str, known: dict[str, T]) -> T:
+    if name not in known:
+        raise RecipeError(unknown_name(kind, name, list(known)))
+    return known[name]
+
+
 def quantized(spec: ModelSpec, keep_float: tuple[str, ...]) -> ModelSpec:
     """The same network on the int8 grid."""
     return replace(spec, quantization=QuantizationSpec(keep_float))
@@ -120,9 +122,9 @@ def quantized(spec: ModelSpec, keep_float: tuple[str, ...]) -> ModelSpec:
 
 def _check_codec(spec: ModelSpec, codec: Codec) -> None:
     """Refuse a head that does not speak the codec, or a map of another stride."""
-    speaks = HEADS[spec.head].outputs
+    speaks = _named("head", spec.head, HEADS).outputs
     if speaks != codec.outputs:
         raise RecipeError(f"model.head: '{spec.head}' says {list(speaks)}, the codec expects {list(codec.outputs)}")
-    stride = BACKBONES[spec.backbone].strides[0]
+    stride = _named("backbone", spec.backbone, BACKBONES).strides[0]
     if isinstance(codec, Heatmap) and codec.stride != stride:
         raise RecipeError(f"codec.options.stride: {codec.stride}, but backbone '{spec.backbone}' has stride {stride}")

@@ -13,7 +13,7 @@ from torch import nn
 from edgekp.artifact import Artifact, open_artifact, write_artifact
 from edgekp.atomic import write_file
 from edgekp.contract import Contract
-from edgekp.errors import ArtifactError
+from edgekp.errors import ArtifactError, RecipeError
 from train.models import ModelSpec, build
 from train.models.cost import count_macs, count_parameters
 
@@ -53,8 +53,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         spec = ModelSpec.from_json(artifact.model["spec"])
         net = build(spec)
         net.load_state_dict(load(artifact.model_path.read_bytes()))
-    except (KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+    except (LookupError, AttributeError, TypeError, ValueError, RuntimeError, SafetensorError, RecipeError) as error:
+        reason = str(error).partition("\n")[0]
         raise ArtifactError(f"{folder}: the weights do not fit the specification in its manifest ({reason})") from error
     return Checkpoint(net.eval(), spec, artifact)
 
