@@ -6,24 +6,16 @@ A key that no stage reads is refused with the nearest known one, so a typo never
 from __future__ import annotations
 
 import os
-import sys
-import types
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from edgekp.codecs import Codec, build_codec
 from edgekp.contract import Contract
-from edgekp.errors import DataError, RecipeError, unknown_name
+from edgekp.errors import DataError, RecipeError
 from edgekp.preprocess import InputSpec
 from edgekp.skeletons import skeleton_named
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
-
-T = TypeVar("T")
+from edgekp.strict import read_toml, strict, toml_value
 
 
 @dataclass(frozen=True)
@@ -185,8 +177,6 @@ class Quantize:
 
 
 Step = Prune | Distill | Quantize
-STEP_SETTINGS: dict[str, type[Prune] | type[Distill] | type[Quantize]] = {
-    "prune": Prune, "distill": Distill, "quantize": Quantize}
 
 
 @dataclass(frozen=True)
@@ -265,16 +255,6 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     return recipe
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Parsed TOML, or a RecipeError that says where it breaks."""
-    try:
-        return dict(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe; see recipes/ for those that come along") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path}: not a TOML file: {error}") from error
-
-
 def data_root() -> Path:
     """The folder that label paths are relative to."""
     return Path(os.environ.get("EDGEKP_DATA", "../shared/data"))
@@ -295,72 +275,11 @@ def _require_above_zero(where: str, settings: Any, *names: str) -> None:
             raise RecipeError(f"{where}.{name}: {getattr(settings, name)!r}, expected a number above 0")
 
 
-def strict(kind: type[T], table: Any, where: str) -> T:
-    """Build a dataclass from a TOML table, refusing what it does not know."""
-    if not isinstance(table, dict):
-        raise RecipeError(f"{where}: {table!r}, expected a table")
-    hints = get_type_hints(kind)
-    known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
-    for key in table:
-        if key not in known:
-            raise RecipeError(unknown_name("key", f"{where}.{key}".lstrip("."), list(known)))
-    missing = [name for name, entry in known.items() if name not in table
-               and entry.default is MISSING and entry.default_factory is MISSING]
-    if missing:
-        raise RecipeError(f"{where or 'recipe'}: lacks {', '.join(missing)}")
-    return kind(**{key: _convert(hints[key], value, f"{where}.{key}".lstrip(".")) for key, value in table.items()})
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    """``value`` as the annotated type, or a RecipeError that says what was expected."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if kind == Step:
-        return _convert_step(value, where)
-    if origin in (Union, types.UnionType):
-        return _convert(next(a for a in arguments if a is not type(None)), value, where)
-    if origin is Literal:
-        if value not in arguments:
-            raise RecipeError(f"{where}: {unknown_name('choice', str(value), [str(a) for a in arguments])}")
-        return value
-    if origin is tuple:
-        return _convert_tuple(arguments, value, where)
-    if is_dataclass(kind):
-        return strict(kind, value, where)  # type: ignore[arg-type]
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    plain = dict if origin is dict else kind
-    if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
-        raise RecipeError(f"{where}: {value!r}, expected {'a table' if plain is dict else plain.__name__}")
-    return value
-
-
-def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    if not isinstance(value, list):
-        raise RecipeError(f"{where}: {value!r}, expected a list")
-    if arguments[-1] is Ellipsis:
-        return tuple(_convert(arguments[0], entry, f"{where}[{i}]") for i, entry in enumerate(value))
-    if len(value) != len(arguments):
-        raise RecipeError(f"{where}: {value!r}, expected {len(arguments)} values")
-    return tuple(_convert(kind, entry, f"{where}[{i}]")
-                 for i, (kind, entry) in enumerate(zip(arguments, value, strict=True)))
-
-
-def _convert_step(value: Any, where: str) -> Step:
-    method = value.get("method") if isinstance(value, dict) else None
-    if method not in STEP_SETTINGS:
-        raise RecipeError(f"{where}: {unknown_name('method', str(method), list(STEP_SETTINGS))}")
-    return strict(STEP_SETTINGS[method], value, where)
-
-
 def _override(table: dict[str, Any], text: str) -> None:
     """Apply ``a.b=c``; a step of [[optimize]] is addressed by its method, as in ``optimize.prune.epochs=3``."""
     name, separator, raw = text.partition("=")
     if not separator or not name:
         raise RecipeError(f"--set {text}: expected section.key=value")
-    try:
-        value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = raw
     *path, key = name.split(".")
     place: Any = table
     for part in path:
@@ -372,4 +291,4 @@ def _override(table: dict[str, Any], text: str) -> None:
             raise RecipeError(f"--set {text}: there is no '{part}' in this recipe")
     if isinstance(place, list):
         raise RecipeError(f"--set {text}: name a step by its method, as in optimize.prune.epochs=3")
-    place[key] = value
+    place[key] = toml_value(raw)

@@ -10,9 +10,10 @@ from edgekp.atomic import sha256
 from edgekp.coco import read_json
 from edgekp.contract import flatten
 from edgekp.errors import StageError
-from edgekp.recipe import Data, Eval, strict
+from edgekp.recipe import Data, Eval
 from edgekp.skeletons import skeleton_named
 from edgekp.stage import KEY_FILE, require_stage
+from edgekp.strict import strict
 from eval.evaluate import predictions_file, stored_results, validation_sets
 from eval.ground_truth import GroundTruth, read_ground_truth
 from eval.results import Scored, lay_beside

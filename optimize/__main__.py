@@ -73,12 +73,19 @@ def optimize(recipe: Recipe, *, force: bool) -> None:
             save_checkpoint(scratch, result.net, result.spec, checkpoint.contract)
             write_file(scratch / "report.json", json.dumps(result.report, indent=1) + "\n")
             write_file(scratch / "history.json", json.dumps(result.history, indent=1) + "\n")
+            (root / KEY_FILE).unlink(missing_ok=True)  # no export while this step is new and those after it are old
 
         run_stage(folder, step_key(recipe, name, step, parent, baseline), work, force=force)
         parent = folder
-    write_file(root / "models.json", json.dumps({"models": names}) + "\n")
-    write_file(root / KEY_FILE, json.dumps({"last": sha256(parent / "manifest.json")}) + "\n")
+    _write_changed(root / "models.json", json.dumps({"models": names}) + "\n")
+    _write_changed(root / KEY_FILE, json.dumps({"last": sha256(parent / "manifest.json")}) + "\n")
     say(f"optimize: {' -> '.join(['float', *names])}")
+
+
+def _write_changed(path: Path, text: str) -> None:
+    """Write a file unless it says so already: a run that does nothing touches nothing."""
+    if not path.is_file() or path.read_text() != text:
+        write_file(path, text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from dataclasses import replace
 
 import torch
@@ -55,7 +56,7 @@ def _search(parent: Checkpoint, settings: Prune, before: int) -> nn.Module:
     goal = before * (1 - settings.macs_reduction)
     low, high = 0.0, LARGEST_RATIO
     best: nn.Module | None = None
-    best_distance = before * settings.macs_reduction  # that of the unpruned network
+    best_distance = abs(before - goal)  # that of the unpruned network, which is no answer
     for _ in range(SEARCH_STEPS):
         ratio = (low + high) / 2
         candidate = _pruned(parent, settings, ratio)
@@ -71,7 +72,7 @@ def _search(parent: Checkpoint, settings: Prune, before: int) -> nn.Module:
 
 def _pruned(parent: Checkpoint, settings: Prune, ratio: float) -> nn.Module:
     """A copy with that share of channels removed, the least important of the whole network first."""
-    torch.manual_seed(0)  # the random control must be the same one each time
+    random.seed(0)  # torch-pruning's random control draws from here, and must be the same one each time
     net = copy.deepcopy(parent.net).cpu().eval().requires_grad_(True)
     pruner = tp.pruner.BasePruner(
         net, torch.zeros(1, 3, *parent.spec.input_hw), IMPORTANCE[settings.importance](), global_pruning=True,

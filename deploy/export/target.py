@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgekp.errors import RecipeError, unknown_name
-from edgekp.recipe import read_toml, strict
+from edgekp.strict import read_toml, strict
 
 FOLDER = Path(__file__).parent.parent / "targets"
 

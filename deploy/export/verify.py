@@ -37,7 +37,7 @@ def verify_export(folder: Path, net: nn.Module) -> dict[str, float]:
         reference = tensor.numpy()
         size = max(float(np.abs(reference).max()), 1e-6)
         difference = np.abs(found[name] - reference) / size
-        largest, mean = max(largest, float(difference.max())), max(mean, float(difference.mean()))
+        largest, mean = float(np.maximum(largest, difference.max())), float(np.maximum(mean, difference.mean()))
     integer = artifact.model["precision"] == "int8"
     if not (mean <= INT8_MEAN_ATOL if integer else largest <= FLOAT_ATOL):
         raise ArtifactError(f"{folder}: the exported file differs from the network by {largest:.4g} at most and "

@@ -15,6 +15,7 @@ from edgekp.sample import Float, Int, Target
 
 REACH_IN_SIGMAS = 3.0  # a keypoint further than this outside the map leaves nothing on it to learn
 BLUR_REACH_IN_SIGMAS = 2.5  # radius of DARK's smoothing kernel: 11 cells for sigma 2, as in the paper's code
+LONGEST_STEP = 2.0  # cells; on a map without a peak the parabola's top lies anywhere, and the argmax is kept
 FLOOR = 1e-10  # smallest value whose logarithm is taken
 
 
@@ -103,7 +104,8 @@ class Heatmap:
         interior = (x > 1) & (x < w - 2) & (y > 1) & (y < h - 2)
         usable = interior & (determinant != 0) & np.isfinite(determinant)
         step = -np.stack([yy * gradient[:, 0] - xy * gradient[:, 1], xx * gradient[:, 1] - xy * gradient[:, 0]], -1)
-        return np.where(usable[:, None], step / np.where(usable, determinant, 1.0)[:, None], 0.0)
+        step = np.where(usable[:, None], step / np.where(usable, determinant, 1.0)[:, None], 0.0)
+        return np.where((np.abs(step) <= LONGEST_STEP).all(-1, keepdims=True), step, 0.0)
 
     def _smoothed_neighbourhood(self, maps: Float, x: Int, y: Int) -> Float:
         """(M, 5, 5) Gaussian-blurred values around each peak, without blurring the rest of the map."""

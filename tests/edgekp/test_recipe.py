@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekp.errors import DataError, RecipeError
-from edgekp.recipe import Augment, Distill, Prune, Quantize, Train, load_recipe, locate, strict
+from edgekp.recipe import Augment, Distill, Prune, Quantize, Train, load_recipe, locate
+from edgekp.strict import strict
 
 RECIPE = """
 [data]

@@ -49,7 +49,7 @@ def found_and_said(folder: Path, augment: Augment | None, epoch: int) -> tuple[F
     seen = []
     for index, xy in enumerate(keypoints_xy):
         one = instance(folder, dot(xy), keypoints_xy, BOX, name=str(index))
-        tensor, said, _ = KeypointDataset((one,), CONTRACT, augment, seed=0)[epoch, 0]
+        tensor, said, _ = KeypointDataset((one,), CONTRACT, augment, seed=0).sample(epoch, 0)
         seen.append(centroid(tensor))
     return np.array(seen), said
 
@@ -70,7 +70,7 @@ def test_trap_a_flip_moves_the_keypoints_and_swaps_left_and_right(tmp_path: Path
 def test_a_flip_swaps_the_visibility_too(tmp_path: Path) -> None:
     one = instance(tmp_path, dot(np.array([70.0, 70.0])), np.full((17, 2), 70.0), BOX)
     one.visibility[:] = np.arange(17) % 3
-    _, _, visibility = KeypointDataset((one,), CONTRACT, replace(STILL, flip_p=1.0), seed=0)[0, 0]
+    _, _, visibility = KeypointDataset((one,), CONTRACT, replace(STILL, flip_p=1.0), seed=0).sample(0, 0)
     np.testing.assert_array_equal(visibility, (np.arange(17) % 3)[COCO17.flip_order])
 
 
@@ -94,7 +94,7 @@ def test_trap_scale_is_the_size_itself_measured_on_a_rectangle(tmp_path: Path) -
     one = instance(tmp_path, picture, np.full((17, 2), 70.0), BOX)
     dataset = KeypointDataset((one,), replace(CONTRACT, input=spec), replace(STILL, scale=(0.8, 1.2)), seed=0)
     unscaled_area = 20 * 30 * (HW[0] / BOX[3]) ** 2  # the box of 60 x 90 fills the input of 64 x 96
-    areas = np.array([dataset[epoch, 0][0][0].sum() / 255 for epoch in range(100)])
+    areas = np.array([dataset.sample(epoch, 0)[0][0].sum() / 255 for epoch in range(100)])
     scales = np.sqrt(unscaled_area / areas)  # a crop 1.2 times as large shows the rectangle at 1 / 1.2
     slack = 0.01  # bytes and 1/32 px along the rectangle's edge
     assert 0.8 - slack < scales.min() < 0.82

@@ -29,7 +29,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Instance, ...]:
 
 def one_batch(instance: Instance, codec: str) -> Batch:
     dataset = KeypointDataset((instance,), tiny.recipe(codec=codec).contract(), None, seed=0)
-    return dataset.collate([dataset[0, 0]])
+    return dataset.collate([dataset.sample(0, 0)])
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -55,7 +55,7 @@ def test_trap_target_weights_do_not_alias_the_visibility(people: tuple[Instance,
                                                          augment: Augment | None) -> None:
     before = people[0].visibility.copy()
     dataset = KeypointDataset(people[:1], tiny.recipe(codec=codec).contract(), augment, seed=0)
-    item = dataset[0, 0]
+    item = dataset.sample(0, 0)
     batch = dataset.collate([item])
     batch.weight.zero_()
     batch.inputs.zero_()
@@ -68,11 +68,12 @@ def test_trap_target_weights_do_not_alias_the_visibility(people: tuple[Instance,
 def test_the_same_key_always_gives_the_same_view_and_another_epoch_another(people: tuple[Instance, ...]) -> None:
     dataset = KeypointDataset(people, tiny.recipe().contract(), Augment(), seed=0)
     again = KeypointDataset(people, tiny.recipe().contract(), Augment(), seed=0)
-    again[5, 3], again[1, 7]
-    for part, same in zip(dataset[2, 4], again[2, 4], strict=True):
+    again.sample(5, 3)
+    for part, same in zip(dataset.sample(2, 4), again.sample(2, 4), strict=True):
         np.testing.assert_array_equal(part, same)
-    assert not np.array_equal(dataset[2, 4][1], dataset[3, 4][1])
-    assert not np.array_equal(dataset[2, 4][1], KeypointDataset(people, dataset.contract, Augment(), 1)[2, 4][1])
+    assert not np.array_equal(dataset.sample(2, 4)[1], dataset.sample(3, 4)[1])
+    other_seed = KeypointDataset(people, dataset.contract, Augment(), seed=1)
+    assert not np.array_equal(dataset.sample(2, 4)[1], other_seed.sample(2, 4)[1])
 
 
 def test_every_instance_comes_once_an_epoch_in_another_order_each_time(people: tuple[Instance, ...]) -> None:
@@ -135,7 +136,7 @@ def test_workers_start_from_a_process_without_opencv_threads(people: tuple[Insta
     """A worker forked beside them waits for them forever: seen in one run of three."""
     cv2.setNumThreads(4)
     sampler = StepSampler([Pool(people)], batch=5, epochs=1, seed=0)
-    training_batches([Pool(people)], tiny.recipe().contract(), None, sampler, workers=2)
+    next(training_batches([Pool(people)], tiny.recipe().contract(), None, sampler, workers=2))
     assert cv2.getNumThreads() == 1
 
 
@@ -184,3 +185,13 @@ def test_drawn_data_that_was_not_drawn_yet_names_the_command(tmp_path: Path, mon
     recipe = tiny.recipe()
     with pytest.raises(Exception, match="no result there; run: make train"):
         read_pools(replace(recipe, data=replace(recipe.data, drawn=Drawn("people"))), "train")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_does_not_decode_is_one_line_with_its_path(tmp_path: Path, workers: int) -> None:
+    people = tiny.instances(tmp_path, 9)
+    (tmp_path / "set-2.png").write_bytes(b"not a picture")
+    sampler = StepSampler([Pool(people)], batch=9, epochs=1, seed=0)
+    with pytest.raises(DataError, match=r"set-2\.png: does not decode as an image") as refusal:
+        list(training_batches([Pool(people)], tiny.recipe().contract(), None, sampler, workers))
+    assert "\n" not in str(refusal.value)

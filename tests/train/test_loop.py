@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,7 +82,7 @@ class Says(nn.Module):
 
 
 def distance_to_teacher(net: nn.Module, people: tuple[Instance, ...]) -> float:
-    inputs = torch.stack([torch.from_numpy(KeypointDataset(people, RECIPE.contract(), None, 0)[0, i][0])
+    inputs = torch.stack([torch.from_numpy(KeypointDataset(people, RECIPE.contract(), None, 0).sample(0, i)[0])
                           for i in range(len(people))])
     with torch.no_grad():
         return float((net(inputs)[0] - Says()(inputs)[0]).square().mean())

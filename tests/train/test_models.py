@@ -20,7 +20,8 @@ from train.models.heads import IntegralHead
 from train.schedule import learning_rate
 
 CODEC_OF = {"heatmaps": "heatmap", "coordinates": "regression"}
-OPTIONS = {"hrnet_lite": tiny.HRNET.options, "mobilefacenet": {}}
+OPTIONS = {"hrnet_lite": {"width": 16, "branches": 3, "blocks": 1, "modules": 1},  # 17 maps need as many features
+           "mobilefacenet": {}}
 
 
 def asked_for(backbone: str, head: str, input_hw: tuple[int, int] = (32, 32)) -> Recipe:
@@ -40,7 +41,7 @@ def fitting_pairs() -> list[tuple[str, str]]:
     return pairs
 
 
-STEPS = {"hrnet_lite": 250, "mobilefacenet": 80}
+STEPS = {"hrnet_lite": 150, "mobilefacenet": 80}
 PAIRS = fitting_pairs()
 each_pair = pytest.mark.parametrize(("backbone", "head"), PAIRS)
 
@@ -67,8 +68,6 @@ def test_eight_samples_are_learnt_by_heart(backbone: str, head: str, rng: np.ran
     h, w = recipe.input.input_hw
     codec = recipe.build_codec()
     inputs = torch.from_numpy(rng.normal(size=(8, 3, h, w)).astype(np.float32))
-    if head == "heatmap":  # 10,000 parameters read off the pixels, they do not remember: one sample each
-        inputs = inputs
     keypoints_xy = rng.uniform((0.2 * w, 0.2 * h), (0.8 * w, 0.8 * h), (8, 17, 2))
     target = codec.encode(keypoints_xy, np.full((8, 17), 2))
     loss_of = LOSSES["mse" if isinstance(codec, Heatmap) else "wing"]

@@ -59,7 +59,8 @@ def test_an_interruption_inside_an_epoch_costs_that_epoch_only(run: Run, monkeyp
     assert run() == 0
     undisturbed = weights(TRAINED)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "learning_rate", tiny.nth_call(loop.learning_rate, 4, KeyboardInterrupt))  # step 2 of epoch 2
+        stop_at_step_4 = tiny.nth_call(loop.learning_rate, 4, KeyboardInterrupt)  # the second of the second epoch
+        patch.setattr(loop, "learning_rate", stop_at_step_4)
         assert run("--force") == 130
     assert run("--force", "--resume") == 0
     assert weights(TRAINED) == undisturbed

@@ -1,0 +1,123 @@
+"""INT8: enough images, spread over the data, scales that fit, and a network that still says the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgekp.errors import DataError, RecipeError
+from edgekp.recipe import Quantize
+from edgekp.sample import Instance
+from optimize.quantize import choose_instances, quantize, set_weight_scales
+from optimize.step import Context
+from tests import tiny
+from train.dataset import KeypointDataset
+from train.models import quantized
+from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from train.models.quantized import insert_fake_quantizers, quant_convs
+
+Parent = Callable[[tiny.Recipe], Checkpoint]
+MakeContext = Callable[..., Context]
+RECIPE = tiny.recipe()
+FEW = Quantize("quantize", images=128)
+
+
+@pytest.mark.parametrize("observer", ["minmax", "percentile", "mse"])
+@torch.no_grad()
+def test_the_network_on_the_grid_says_nearly_what_the_float_network_says(
+        people: tuple[Instance, ...], parent: Parent, context: MakeContext, observer: str, tmp_path: Path) -> None:
+    checkpoint = parent(RECIPE)
+    result = quantize(checkpoint, replace(FEW, observer=observer), context(RECIPE, 160))  # type: ignore[arg-type]
+    dataset = KeypointDataset(people, RECIPE.contract(), None, 0)
+    x = torch.stack([torch.from_numpy(dataset.sample(0, i)[0]) for i in range(8)])
+    expected, found = checkpoint.net(x)[0], result.net(x)[0]
+    off = float((found - expected).abs().mean() / expected.abs().mean())
+    assert 1e-4 < off < 0.05  # 12 layers, each rounding by at most 1 / 254 of its largest value
+    folder = tmp_path / "int8"
+    folder.mkdir()
+    save_checkpoint(folder, result.net, result.spec, checkpoint.contract)
+    assert torch.equal(load_checkpoint(folder).net(x)[0], found)
+    assert result.report["float_layers"] == ["head.output"]
+    assert result.report["instances"] == 128
+    assert all(threshold > 0 for threshold in result.report["thresholds"].values())
+
+
+def test_fewer_than_128_images_are_refused(people: tuple[Instance, ...]) -> None:
+    with pytest.raises(RecipeError, match=r"optimize\.quantize\.images: 127, expected at least 128"):
+        choose_instances(people, 127)
+
+
+def test_fewer_than_128_training_instances_are_refused(people: tuple[Instance, ...], parent: Parent,
+                                                       context: MakeContext) -> None:
+    with pytest.raises(DataError, match="127 training instances, calibration needs at least 128"):
+        quantize(parent(RECIPE), FEW, context(RECIPE, 127))
+
+
+def crowd(count: int, people: tuple[Instance, ...]) -> list[Instance]:
+    """Instances sorted by size and visibility, as a careless file would list them."""
+    return [replace(people[0], id=i, area_px2=float(i), visibility=np.where(np.arange(17) < i % 17, 2, 1))
+            for i in range(count)]
+
+
+def test_chosen_instances_are_the_same_each_time_and_none_twice(people: tuple[Instance, ...]) -> None:
+    many = crowd(1000, people)
+    first, again = (choose_instances(many, 200) for _ in range(2))
+    assert [one.id for one in first] == [one.id for one in again]
+    assert len({one.id for one in first}) == len(first) == 200
+
+
+def test_all_are_chosen_when_there_are_not_more(people: tuple[Instance, ...]) -> None:
+    assert {one.id for one in choose_instances(crowd(150, people), 256)} == set(range(150))
+
+
+def test_chosen_instances_are_spread_over_size_and_visibility_and_are_not_the_first(
+        people: tuple[Instance, ...]) -> None:
+    many = crowd(1700, people)
+    chosen = choose_instances(many, 170)
+    visible = np.bincount([int((one.visibility == 2).sum()) for one in chosen], minlength=17)
+    assert visible.min() >= 9  # 100 of each number among 1700: ten of each, one more or less at the seams
+    assert visible.max() <= 11
+    areas = np.array([one.area_px2 for one in chosen])
+    assert np.histogram(areas, 5, (0, 1700))[0].min() > 20  # 34 in each fifth
+    assert areas.max() > 1600
+
+
+@torch.no_grad()
+def test_the_largest_weight_of_each_channel_becomes_127() -> None:
+    net, spec, _ = tiny.network(RECIPE)
+    grid = quantized(spec, ("head.output",)).quantization
+    assert grid
+    graph = insert_fake_quantizers(net, grid)
+    first = next(iter(quant_convs(graph).values()))
+    first.weight[3] = 0.0  # a dead filter
+    set_weight_scales(graph)
+    for conv in quant_convs(graph).values():
+        levels = conv.weight / conv.weight_scale.reshape(-1, 1, 1, 1)
+        peaks = levels.abs().amax((1, 2, 3))
+        alive = conv.weight.abs().amax((1, 2, 3)) > 0
+        torch.testing.assert_close(peaks[alive], torch.full_like(peaks[alive], 127.0))
+    assert float(first.weight_scale[3]) > 0
+
+
+def test_quantizing_twice_is_refused(parent: Parent, context: MakeContext) -> None:
+    checkpoint = parent(RECIPE)
+    on_grid = replace(checkpoint, spec=quantized(checkpoint.spec, ("head.output",)))
+    with pytest.raises(RecipeError, match="'quantize' occurs twice"):
+        quantize(on_grid, FEW, context(RECIPE, 160))
+
+
+def test_an_unknown_layer_to_keep_is_refused(parent: Parent, context: MakeContext) -> None:
+    with pytest.raises(RecipeError, match=r"keep_float: no layer 'head\.last'"):
+        quantize(parent(RECIPE), replace(FEW, keep_float=("head.last",)), context(RECIPE, 160))
+
+
+def test_calibration_does_not_depend_on_what_was_drawn_before(parent: Parent, context: MakeContext) -> None:
+    checkpoint = parent(RECIPE)
+    first = quantize(checkpoint, FEW, context(RECIPE, 160)).report
+    torch.randn(100)
+    assert quantize(checkpoint, FEW, context(RECIPE, 160)).report == first
