@@ -18,6 +18,7 @@ from edgekp.stage import Key, run_stage, say
 from train.dataset import input_digests, read_pools
 from train.drawn import write_dataset
 from train.loop import Task, fit
+from train.losses import loss_named
 from train.models import build, spec_of
 from train.models.checkpoint import device, save_checkpoint
 
@@ -42,6 +43,7 @@ def train_key(recipe: Recipe) -> Key:
 def train(recipe: Recipe, *, force: bool, resume: bool) -> None:
     """Train the float baseline of a recipe into its run folder."""
     spec = spec_of(recipe)
+    loss_named(recipe.train.loss)  # a typo is refused before data is drawn
     draw_data(recipe)
     key = train_key(recipe)
     state = recipe.run_folder / "train.partial.safetensors"

@@ -63,6 +63,7 @@ def spell_uint8(model: onnx.ModelProto) -> None:
             kept.remove(relu)
     _replace_nodes(graph, kept)
     _quantize_biases(graph)
+    _keep_resize_in_float(graph)
 
 
 SPELLINGS: dict[str, Spell] = {"int8": spell_int8, "uint8": spell_uint8}
@@ -87,6 +88,24 @@ def _quantize_biases(graph: onnx.GraphProto) -> None:
             node.input[2] = name
         kept.append(node)
     _replace_nodes(graph, kept)
+
+
+def _keep_resize_in_float(graph: onnx.GraphProto) -> None:
+    """Give what a Resize enlarges a scale that differs in the last bit, so that ONNX Runtime does not merge the pairs.
+
+    Its integer Resize cuts off instead of rounding: half a step of bias at every upsampling, a mean error against
+    the float network of 0.0071 instead of 0.0058 (HRNet-lite, of the largest output), and no faster (1.44, 1.32 ms).
+    """
+    constants = _constants(graph)
+    resized = {node.output[0] for node in graph.node if node.op_type == "Resize"}
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] in resized:
+            resized.add(node.output[0])
+        elif node.op_type != "DequantizeLinear" or node.input[0] not in resized:
+            continue
+        scale = f"{node.output[0]}_scale"
+        _add_constant(graph, scale, np.nextafter(constants[node.input[1]], np.float32(np.inf)))
+        node.input[1] = scale
 
 
 def _tidy(graph: onnx.GraphProto) -> None:
