@@ -21,6 +21,7 @@ from edgekp.golden import check_golden, load_golden, make_golden
 FORMAT = "edgekp-artifact"
 FORMAT_VERSION = 1
 GOLDEN = "golden.npz"
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ class Artifact:
 def write_artifact(folder: Path, kind: str, contract: Contract, model: dict[str, Any]) -> None:
     """Add golden vectors and the manifest to a folder that already holds the model's files."""
     np.savez_compressed(folder / GOLDEN, **make_golden(contract))  # type: ignore[arg-type]
-    files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
     manifest = {"format": FORMAT, "version": FORMAT_VERSION, "kind": kind, "model": model,
                 "contract": contract.to_json(), "files": files}
-    write_file(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    write_file(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
 
 
 def open_artifact(folder: Path, kind: str | None = None) -> Artifact:
@@ -112,7 +113,7 @@ def require_contract(artifact: Artifact, contract: Contract, command: str) -> No
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -46,7 +46,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, checkpoint_of: MakeCheckpoi
 def test_both_spellings_say_what_the_network_says(name: str, checkpoint_of: MakeCheckpoint, export_of: MakeExport,
                                                   inputs: Callable[[str], Float]) -> None:
     checkpoint, x = checkpoint_of(name, True), inputs(name)
-    said = {spelling: open_session(open_artifact(export_of(name, spelling))).infer(x) for spelling in ("int8", "uint8")}
+    said = {spelling: open_session(open_artifact(export_of(name, spelling))).infer(x)
+            for spelling in ("int8", "uint8")}
     with torch.no_grad():
         outputs = (output.numpy() for output in checkpoint.net(torch.from_numpy(x)))
     said["torch"] = dict(zip(checkpoint.contract.codec.outputs, outputs, strict=True))
@@ -62,8 +63,12 @@ def test_both_spellings_say_what_the_network_says(name: str, checkpoint_of: Make
 @each_network
 @pytest.mark.parametrize("spelling", ["int8", "uint8"])
 def test_the_file_without_integer_kernels_is_the_network_up_to_ties(
-        name: str, spelling: str, checkpoint_of: MakeCheckpoint, export_of: MakeExport, inputs: Callable[[str], Float]) -> None:
-    """Unoptimised, ONNX Runtime computes every pair of Q and DQ in float, as torch does: only ties differ."""
+        name: str, spelling: str, checkpoint_of: MakeCheckpoint, export_of: MakeExport,
+        inputs: Callable[[str], Float]) -> None:
+    """Unoptimised, ONNX Runtime computes every pair of Q and DQ in float, as torch does.
+
+    Only ties differ, and in uint8 the int32 biases: half a step and one step of the largest output on average.
+    """
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     path = export_of(name, spelling) / "model.onnx"
@@ -71,7 +76,8 @@ def test_the_file_without_integer_kernels_is_the_network_up_to_ties(
     found, = session.run(None, {"input": inputs(name)})
     with torch.no_grad():
         expected = checkpoint_of(name, True).net(torch.from_numpy(inputs(name)))[0].numpy()
-    assert np.abs(found - expected).mean() < 0.5 / 127 * np.abs(expected).max()
+    steps = {"int8": 0.5, "uint8": 1.0}[spelling]
+    assert np.abs(found - expected).mean() < steps / 127 * np.abs(expected).max()
     assert np.abs(found - expected).max() < 3 / 127 * np.abs(expected).max()
 
 
