@@ -51,9 +51,9 @@ def _verdict(files: RunFiles) -> dict[str, Any]:
     """The outcome in one word, and a line for each gate that is behind it."""
     if files.gates is None:
         return {"outcome": NOT_JUDGED, "reasons": [f"The gate has not run. Run: {eval_command(files.folder)}"]}
-    outcome, gates = files.gates["verdict"], files.gates["gates"]
+    outcome, gates = files.gates["verdict"], [gate for gate in files.gates["gates"] if gate["binding"]]
     if outcome == "pass":
-        return {"outcome": outcome, "reasons": [f"All {len(gates)} gates passed."]}
+        return {"outcome": outcome, "reasons": [f"All {len(gates)} gates of the final model passed."]}
     return {"outcome": outcome, "reasons": [f"{gate['subject']}, {gate['gate']}: {gate['reason']}"
                                             for gate in gates if gate["outcome"] == outcome]}
 

@@ -1,4 +1,6 @@
-"""The gate of a run: every optimized model against the float baseline, on every validation set, and the latency.
+"""The gate of a run: its final model against the float baseline, on every validation set, and the latency.
+
+The models on the way are judged too, so that one sees where points were lost and won back; they do not bind.
 
 It judges the predictions that the eval stage stored, so both models were shown the same pixels.
 """
@@ -6,6 +8,7 @@ It judges the predictions that the eval stage stored, so both models were shown 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from edgekp.artifact import Artifact
@@ -20,7 +23,7 @@ from eval.latency import machine
 from eval.latency_gate import judge_latency
 from eval.verdict import Verdict, as_json, as_markdown
 
-VERSION = 1
+VERSION = 2
 FILES = ("gate.json", "gate.md")
 
 
@@ -46,13 +49,14 @@ def _judge(scratch: Path, recipe: Recipe, evaluated: Path, models: dict[str, Art
     baseline, *candidates = models
     if not candidates:
         raise StageError(f"recipe '{recipe.name}' has no [[optimize]] step, so there is no model to judge")
+    final = candidates[-1]
     verdicts = []
     for data in validation_sets(recipe.data, recipe.run_folder):
         truth = data.read(recipe)
         results = {name: stored_results(predictions_file(evaluated, name, data.name), truth) for name in models}
-        verdicts += [judge_accuracy(truth, results[baseline], results[name], recipe.eval.metric, recipe.gate.budget,
-                                    recipe.gate.resamples, f"{name} on {data.name}") for name in candidates]
-    final = candidates[-1]
+        judged = [judge_accuracy(truth, results[baseline], results[name], recipe.eval.metric, recipe.gate.budget,
+                                 recipe.gate.resamples, f"{name} on {data.name}") for name in candidates]
+        verdicts += [replace(verdict, binding=name == final) for name, verdict in zip(candidates, judged, strict=True)]
     verdicts.append(judge_latency(models[baseline].folder, models[final].folder, recipe.gate.latency_ratio, final))
     write_file(scratch / "gate.json", json.dumps(as_json(verdicts), indent=1, allow_nan=False) + "\n")
     write_file(scratch / "gate.md", as_markdown(verdicts))

@@ -28,6 +28,7 @@ class Verdict:
         change: baseline -> candidate, for people.
         reason: why this outcome, in one line.
         numbers: what the reason rests on, with units in the names.
+        binding: False for what is only told: a model on the way to the one that is shipped.
     """
 
     gate: str
@@ -36,20 +37,27 @@ class Verdict:
     change: str
     reason: str
     numbers: dict[str, Any]
+    binding: bool = True
+
+    @property
+    def spelled(self) -> str:
+        return SPELLED[self.outcome] if self.binding else f"({self.outcome})"
 
 
 def worst(verdicts: Sequence[Verdict]) -> Outcome:
-    """The outcome of all together: one failure fails, else one undecided leaves all undecided."""
-    return max((verdict.outcome for verdict in verdicts), key=ORDER.index)
+    """The outcome of all that bind: one failure fails, else one undecided leaves all undecided."""
+    return max((verdict.outcome for verdict in verdicts if verdict.binding), key=ORDER.index)
 
 
 def as_lines(verdicts: Sequence[Verdict]) -> str:
     """``gate   AP   int8 on val   0.712 -> 0.706   drop 0.006 of 0.010 allowed   pass``, in columns."""
-    rows = [["gate", verdict.gate, verdict.subject, verdict.change, verdict.reason, SPELLED[verdict.outcome]]
+    rows = [["gate", verdict.gate, verdict.subject, verdict.change, verdict.reason, verdict.spelled]
             for verdict in verdicts]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True) if width).rstrip()
              for row in rows]
+    if not all(verdict.binding for verdict in verdicts):
+        lines.append("(in brackets: models on the way to the last one, told but not binding)")
     return "\n".join(lines)
 
 
@@ -62,24 +70,26 @@ def as_markdown(verdicts: Sequence[Verdict]) -> str:
     """A table for a pull request's comment."""
     head = [f"## Gate: {SPELLED[worst(verdicts)]}", "",
             "| gate | subject | baseline -> candidate | reason | verdict |", "|---|---|---|---|---|"]
-    rows = [f"| {' | '.join(_cell(text) for text in (v.gate, v.subject, v.change, v.reason, SPELLED[v.outcome]))} |"
+    rows = [f"| {' | '.join(_cell(text) for text in (v.gate, v.subject, v.change, v.reason, v.spelled))} |"
             for v in verdicts]
     return "\n".join([*head, *rows]) + "\n"
 
 
 def as_junit(verdicts: Sequence[Verdict]) -> str:
-    """One test case a gate. JUnit has no word for undecided: it stands there as skipped, with the reason."""
+    """One test case a gate. JUnit has no word for undecided or not binding: they stand as skipped, with the reason."""
+    failures = [verdict for verdict in verdicts if verdict.outcome == "fail" and verdict.binding]
+    passes = [verdict for verdict in verdicts if verdict.outcome == "pass"]
     suite = ElementTree.Element("testsuite", name="edgekp gate", tests=str(len(verdicts)), errors="0",
-                                failures=str(sum(v.outcome == "fail" for v in verdicts)),
-                                skipped=str(sum(v.outcome == "undecided" for v in verdicts)))
+                                failures=str(len(failures)),
+                                skipped=str(len(verdicts) - len(failures) - len(passes)))
     for verdict in verdicts:
         name = f"{verdict.gate} {verdict.subject}".strip()
         case = ElementTree.SubElement(suite, "testcase", classname="gate", name=name)
         message = f"{verdict.change}: {verdict.reason}"
-        if verdict.outcome == "fail":
+        if verdict in failures:
             ElementTree.SubElement(case, "failure", message=message)
-        elif verdict.outcome == "undecided":
-            ElementTree.SubElement(case, "skipped", message=f"undecided: {message}")
+        elif verdict not in passes:
+            ElementTree.SubElement(case, "skipped", message=f"{verdict.spelled}: {message}")
         ElementTree.SubElement(case, "system-out").text = message
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 

@@ -132,6 +132,16 @@ def test_equal_models_pass_and_the_verdict_is_kept(exported: Callable[..., Recip
 
 
 @pytest.mark.usefixtures("no_latency")
+def test_a_model_on_the_way_is_judged_and_does_not_bind(exported: Callable[..., Recipe],
+                                                        capsys: pytest.CaptureFixture[str]) -> None:
+    exported(offsets_px={"float": 0.1, "pruned": 9.0, "int8": 0.1})
+    assert main(["gate", "--recipe", "toy.toml", "--junit", "gate.xml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines if line.startswith("gate")] == ["(fail)", "pass", "pass"]
+    assert 'failures="0" skipped="1"' in Path("gate.xml").read_text()
+
+
+@pytest.mark.usefixtures("no_latency")
 def test_a_model_that_says_nan_is_measured_as_nothing_and_fails(exported: Callable[..., Recipe],
                                                                 capsys: pytest.CaptureFixture[str]) -> None:
     exported("ibug68", {"float": 0.1, "int8": float("nan")})

@@ -76,10 +76,10 @@ def record(model: str, data: str, metric: str, worse: float, share: float) -> di
             "latency_ms": {"p50": 2.5 * share, "p90": 3.0 * share, "p99": 4.0 * share}}
 
 
-def gate_entry(outcome: str, subject: str, reason: str) -> dict[str, Any]:
+def gate_entry(outcome: str, subject: str, reason: str, binding: bool = True) -> dict[str, Any]:
     numbers = {"loss": 0.01, "loss_lower_95": -0.005, "loss_upper_95": 0.025, "budget": 0.02}
     return {"gate": "AP", "subject": subject, "outcome": outcome, "change": "0.7500 -> 0.7400", "reason": reason,
-            "numbers": numbers}
+            "numbers": numbers, "binding": binding}
 
 
 def write(path: Path, value: Any) -> None:
@@ -211,12 +211,13 @@ def test_without_a_gate_the_verdict_says_so_and_how_to_get_one(toy_run: Callable
 
 
 @pytest.mark.parametrize(("verdict", "said"), [("fail", "int8 on b, AP: too much"), ("undecided", "int8 on c, AP: few"),
-                                               ("pass", "All 3 gates passed.")])
+                                               ("pass", "All 3 gates of the final model passed.")])
 def test_the_headline_gives_the_reasons_of_the_verdict_alone(toy_run: Callable[..., Path], verdict: str,
                                                              said: str) -> None:
     run = toy_run(pictures=0)
     judge(run, gate_entry("pass", "int8 on a", "little"), gate_entry("fail", "int8 on b", "too much"),
-          gate_entry("undecided", "int8 on c", "few"), verdict=verdict)
+          gate_entry("undecided", "int8 on c", "few"), gate_entry("fail", "pruned on a", "much", binding=False),
+          gate_entry("undecided", "pruned on b", "some", binding=False), verdict=verdict)
     text = report(run).text
     headline = text[text.index(verdict.capitalize()):text.index("against float")]
     assert re.findall(r"\S.*AP: .*|All.*", headline) == [said]
@@ -227,6 +228,16 @@ def test_the_gates_stand_in_a_table(toy_run: Callable[..., Path]) -> None:
     judge(run, gate_entry("fail", "int8 on a", "drop 0.01 (95 %: -0.005 to 0.025)"), verdict="fail")
     assert report(run).row("AP") == ["0.7500", "0.7400 \N{MINUS SIGN}0.0100"]  # accuracy, before the gates
     assert ["AP", "int8 on a", "0.7500 → 0.7400", "drop 0.01 (95 %: -0.005 to 0.025)", "fail"] in report(run).rows
+    assert "In brackets" not in report(run).text
+
+
+def test_a_model_on_the_way_stands_in_brackets(toy_run: Callable[..., Path]) -> None:
+    run = toy_run(pictures=0)
+    judge(run, gate_entry("fail", "pruned on a", "much", binding=False), gate_entry("pass", "int8 on a", "little"),
+          verdict="pass")
+    page = report(run)
+    assert ["AP", "pruned on a", "0.7500 → 0.7400", "much", "(fail)"] in page.rows
+    assert "In brackets" in page.text
 
 
 def test_nothing_in_a_run_becomes_markup(toy_run: Callable[..., Path]) -> None:
