@@ -95,7 +95,7 @@ def interval_chart(losses: Sequence[LossInterval]) -> str:
         axes.axvline(1, color=SECOND, linestyle="--", linewidth=1.2)
         axes.axvline(0, color=FAINT, linewidth=1.2)
         _name_rows(axes, [loss.label for loss in losses])
-        axes.set_xlabel("loss as a share of the budget (dashed: the budget)")
+        axes.set_xlabel("loss, share of the budget")
     return drawn[0]
 
 
