@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from pathlib import Path
 
 import numpy as np
@@ -168,12 +167,6 @@ def test_a_shape_is_drawn_where_it_is_said_to_be() -> None:
         canvas.paint(shape, plain(np.full(3, 100.0)), 1)
         np.testing.assert_allclose(_centroid(canvas.pixels[..., 0]), center, atol=0.1)
         np.testing.assert_allclose(_centroid(canvas.owner.astype(float)), center, atol=0.5)
-
-
-def test_forty_people_are_drawn_within_seconds(tmp_path: Path) -> None:
-    started = time.perf_counter()
-    write_dataset(tmp_path, Drawn("people", 39, 1))
-    assert time.perf_counter() - started < 8  # 0.4 s on an idle core
 
 
 def _owner_at(owner: Int, xy: Float) -> int:
