@@ -47,8 +47,14 @@ class Contract:
     def differences(self, other: Contract) -> list[str]:
         """One line per field that differs, this contract's value first."""
         mine, theirs = dict(flatten(self.to_json())), dict(flatten(other.to_json()))
-        return [f"{name}: {mine.get(name)!r} here, {theirs.get(name)!r} there"
+        return [f"{name}: {brief(mine.get(name))} here, {brief(theirs.get(name))} there"
                 for name in sorted(mine.keys() | theirs.keys()) if mine.get(name) != theirs.get(name)]
+
+
+def brief(value: Any) -> str:
+    """A value in a line of text: digests and long lists by their beginning."""
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"
 
 
 def flatten(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

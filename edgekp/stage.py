@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekp.atomic import published_folder, restore_retired, write_file
-from edgekp.contract import flatten
+from edgekp.contract import brief, flatten
 from edgekp.errors import StageError
 
 KEY_FILE = "stage.json"
@@ -46,7 +46,7 @@ class Key:
         except ValueError:
             return [f"{KEY_FILE} cannot be read"]
         old, new = dict(flatten(found)), dict(flatten(self.to_json()))
-        return [f"{name}: {_short(old.get(name))} -> {_short(new.get(name))}"
+        return [f"{name}: {brief(old.get(name))} -> {brief(new.get(name))}"
                 for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
 
 
@@ -82,8 +82,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"
