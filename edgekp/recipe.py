@@ -15,7 +15,7 @@ from edgekp.contract import Contract
 from edgekp.errors import DataError, RecipeError
 from edgekp.preprocess import InputSpec
 from edgekp.skeletons import skeleton_named
-from edgekp.strict import read_toml, strict, toml_value
+from edgekp.strict import read_toml, require_above_zero, strict, toml_value
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class LabelSet:
     images: str = ""
     weak: int = 0
 
+    def __post_init__(self) -> None:
+        if self.weak < 0:
+            raise RecipeError(f"data: weak = {self.weak} for '{self.labels}', expected 0 (all) or more")
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -40,6 +44,11 @@ class Drawn:
     train: int = 2000
     val: int = 500
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_above_zero("data.drawn", self, "train", "val")
+        if self.seed < 0:
+            raise RecipeError(f"data.drawn.seed: {self.seed}, expected 0 or more")
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ class Train:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require_above_zero("train", self, "epochs", "batch", "lr", "clip_norm", "validate_every")
+        require_above_zero("train", self, "epochs", "batch", "lr", "clip_norm", "validate_every")
         if self.workers < 0:
             raise RecipeError(f"train.workers: {self.workers}, expected 0 or more")
 
@@ -136,7 +145,7 @@ class Prune:
     lr: float = 1e-3
 
     def __post_init__(self) -> None:
-        _require_above_zero("optimize.prune", self, "round_to", "epochs", "lr")
+        require_above_zero("optimize.prune", self, "round_to", "epochs", "lr")
         if not 0 < self.macs_reduction < 1:
             raise RecipeError(f"optimize.prune.macs_reduction: {self.macs_reduction}, expected a share between 0 and 1")
 
@@ -157,7 +166,7 @@ class Distill:
     lr: float = 1e-3
 
     def __post_init__(self) -> None:
-        _require_above_zero("optimize.distill", self, "epochs", "lr")
+        require_above_zero("optimize.distill", self, "epochs", "lr")
         if not 0 <= self.weight <= 1:
             raise RecipeError(f"optimize.distill.weight: {self.weight}, expected a share from 0 to 1")
 
@@ -185,6 +194,10 @@ class Export:
 
     opset: int = 17
 
+    def __post_init__(self) -> None:
+        if not 13 <= self.opset <= 20:
+            raise RecipeError(f"export.opset: {self.opset}, expected 13 (scales per channel) to 20")
+
 
 @dataclass(frozen=True)
 class Eval:
@@ -206,6 +219,9 @@ class Gate:
     budget: float = 0.02
     resamples: int = 2000
     latency_ratio: float = 1.05
+
+    def __post_init__(self) -> None:
+        require_above_zero("gate", self, "budget", "resamples", "latency_ratio")
 
 
 @dataclass(frozen=True)
@@ -267,12 +283,6 @@ def locate(name: str, hint: str = "") -> Path:
         advice = f" {hint}" if hint else ""
         raise DataError(f"{path}: not there; set EDGEKP_DATA to the folder that holds '{name}'.{advice}")
     return path
-
-
-def _require_above_zero(where: str, settings: Any, *names: str) -> None:
-    for name in names:
-        if not getattr(settings, name) > 0:
-            raise RecipeError(f"{where}.{name}: {getattr(settings, name)!r}, expected a number above 0")
 
 
 def _override(table: dict[str, Any], text: str) -> None:

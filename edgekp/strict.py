@@ -95,3 +95,10 @@ def _by_method(members: list[Any], table: Any, where: str) -> Any:
     if method not in by_name:
         raise RecipeError(f"{where}: {unknown_name('method', str(method), list(by_name))}")
     return by_name[method]
+
+
+def require_above_zero(where: str, settings: Any, *names: str) -> None:
+    """Refuse a table of which one of the named numbers is 0, negative or NaN."""
+    for name in names:
+        if not getattr(settings, name) > 0:
+            raise RecipeError(f"{where}.{name}: {getattr(settings, name)!r}, expected a number above 0")

@@ -87,6 +87,8 @@ def test_every_recipe_of_the_project_is_read(repository: Path) -> None:
     ("epochs = 3", "epochs = 3\nvalidate_every = 0", r"train\.validate_every: 0, expected a number above 0"),
     ("epochs = 3", "epochs = 3\nworkers = -1", r"train\.workers: -1, expected 0 or more"),
     ("lr = 1e-3", "lr = nan", r"train\.lr: nan, expected a number above 0"),
+    ('method = "quantize"', 'method = "quantize"\n[export]\nopset = 9', r"export\.opset: 9, expected 13"),
+    ('method = "quantize"', 'method = "quantize"\n[gate]\nbudget = 0.0', r"gate\.budget: 0\.0, expected a number"),
     ("epochs = 2", "epochs = 0", r"optimize\.prune\.epochs: 0, expected a number above 0"),
     ("epochs = 2", "macs_reduction = 1", r"optimize\.prune\.macs_reduction: 1\.0, expected a share"),
     ('method = "distill"', 'method = "distill"\nweight = 1.5', r"optimize\.distill\.weight: 1\.5, expected a share"),
