@@ -12,8 +12,13 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
+
+try:
+    import cv2
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("OpenCV is missing: pip install 'edgekp[run]'; on a Jetson apt install python3-opencv, "
+                              "which knows its cameras") from error
 
 from edgekp.errors import DataError, RecipeError
 from edgekp.sample import Float, Image
