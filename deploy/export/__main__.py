@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -68,7 +69,7 @@ def export(recipe: Recipe, target_name: str, *, force: bool) -> None:
             require_contract(checkpoint.artifact, recipe.contract(), "make train optimize")
             found = export_checkpoint(checkpoint, scratch / name, target, recipe.export.opset)
             say(f"export: {name}: equal to its network within {found['largest_difference']:.2g} of the largest output")
-        export_checkpoint(checkpoint, scratch, target, recipe.export.opset)
+        shutil.copytree(scratch / list(folders)[-1], scratch, dirs_exist_ok=True)
         write_file(scratch / "models.json", json.dumps({"models": list(folders)}) + "\n")
 
     result = recipe.run_folder / "export" / target_name
