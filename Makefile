@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= train,optimize,export,eval,run,dev
+EXTRAS ?= data,train,optimize,export,eval,run,dev
 RECIPE ?= recipes/quickstart.toml
 TARGET ?= cpu
 RUN ?= runs/$(basename $(notdir $(RECIPE)))
@@ -17,7 +17,7 @@ RUN_PYTHON = $(VENV)/bin/python
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train optimize export eval gate report test lint clean
+.PHONY: help setup demo train optimize export eval gate report test bench bench-gates lint clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  make \1 - /p' Makefile | awk -F ' - ' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -48,12 +48,16 @@ case "$(TORCH_INDEX),$(EXTRAS)," in \
 esac
 endef
 
+write_report = $(RUN_PYTHON) -m eval waterfall --recipe $(RECIPE) --target $(TARGET) \
+  && $(RUN_PYTHON) -m eval report --run $(RUN) --out $(RUN)/report.html \
+  && $(RUN_PYTHON) -m eval card --run $(RUN) --out $(RUN)/MODEL_CARD.md
+
 demo: RECIPE = recipes/quickstart.toml
 demo: TARGET = cpu
 demo: setup  ## the whole pipeline on the embedded data, with a verdict and a report
 	@$(MAKE) --no-print-directory train optimize export eval RECIPE=$(RECIPE) TARGET=$(TARGET)
 	@verdict=0; $(RUN_PYTHON) -m eval gate --recipe $(RECIPE) --target $(TARGET) $(ARGS) || verdict=$$?; \
-	$(RUN_PYTHON) -m eval report --run $(RUN) --out $(RUN)/report.html || exit; \
+	$(write_report) || exit; \
 	case $$verdict in \
 	  0) echo "demo: passed";; \
 	  3) echo "demo: undecided; the lines of the gate above say how many images would decide it";; \
@@ -75,11 +79,17 @@ eval: setup  ## accuracy, size and latency of every artifact for TARGET
 gate: setup  ## verdict against the float baseline: the command exits 0 pass, 1 fail, 2 could not run, 3 undecided
 	@$(RUN_PYTHON) -m eval gate --recipe $(RECIPE) --target $(TARGET) $(ARGS)
 
-report: setup  ## one HTML file: table, training curves, pictures
-	@$(RUN_PYTHON) -m eval report --run $(RUN) --out $(RUN)/report.html
+report: setup  ## one HTML file: table, curves, where points went, pictures; and the model card
+	@$(write_report)
 
 test: setup  ## all that a machine without a GPU can run
 	$(RUN_PYTHON) -m pytest -q -n 2 -m 'not gpu' $(ARGS)
+
+bench: setup  ## how fast, as ratios of two things measured in one run -> runs/bench.json
+	@$(RUN_PYTHON) -m benchmarks $(ARGS)
+
+bench-gates: setup  ## how often the gates are right, beside the naive rules -> runs/bench-gates.json; an hour
+	@$(RUN_PYTHON) -m benchmarks gates $(ARGS)
 
 lint: setup  ## ruff, and mypy --strict
 	$(RUN_PYTHON) -m ruff check .

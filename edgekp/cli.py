@@ -1,4 +1,4 @@
-"""Command lines: what all commands share, and the command ``edgekp`` itself.
+"""Command lines: what all commands share.
 
 Results go to stdout, progress to stderr. Exit 0 done, 1 a gate failed, 2 could not run, 3 a gate is undecided.
 """
@@ -9,12 +9,14 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
-from edgekp.artifact import verify_artifact
 from edgekp.errors import EdgekpError
 from edgekp.recipe import Recipe, load_recipe
 
 DEFAULT_RECIPE = "recipes/quickstart.toml"
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def stage_parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -30,6 +32,14 @@ def stage_parser(prog: str, description: str) -> argparse.ArgumentParser:
 
 def add_debug(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def input_size(text: str) -> tuple[int, int]:
+    """Height and width from ``HxW``, as an argument's type."""
+    height, separator, width = text.lower().partition("x")
+    if not (separator and height.isdecimal() and width.isdecimal()):
+        raise argparse.ArgumentTypeError(f"'{text}', expected height x width in pixels, such as 256x192")
+    return int(height), int(width)
 
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
@@ -50,24 +60,3 @@ def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentPars
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped", file=sys.stderr)
         return 130
-
-
-def _verify(arguments: argparse.Namespace) -> int:
-    artifact = verify_artifact(arguments.artifact)
-    print(f"{arguments.artifact}: {artifact.kind} '{artifact.contract.skeleton.name}', "
-          f"{len(artifact.files)} files with the digests of the manifest, golden vectors reproduced")
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="edgekp", description="Look after data sets and artifacts.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    verify = commands.add_parser("verify", help="check digests, contract and golden vectors of an artifact folder")
-    verify.add_argument("artifact", type=Path, metavar="ARTIFACT_DIR")
-    add_debug(verify)
-    verify.set_defaults(command=_verify)
-    return run(lambda arguments: int(arguments.command(arguments)), parser, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgekp.errors import DataError
 from edgekp.sample import Float, ImageFile, Instance
-from edgekp.skeletons import Skeleton
+from edgekp.skeletons import SKELETONS, Skeleton
 
 OUTSIDE_LIMIT = 0.1  # of the image's longer side: real sets have labelled keypoints up to 0.094 outside (YouTube Faces)
 
@@ -73,6 +73,22 @@ def read_coco(path: Path, skeleton: Skeleton, images: Path | None = None) -> Lab
         raise DataError(f"{path}: not one instance with a labelled keypoint (v > 0) among "
                         f"{len(document['annotations'])} annotations")
     return Labels(path, tuple(instances), tuple(files.values()), len(document["annotations"]) - len(usable))
+
+
+def skeleton_of(path: Path) -> Skeleton:
+    """The known skeleton whose keypoint names the file's category has.
+
+    Raises:
+        DataError: The file does not say its keypoints' names, or no known skeleton has them.
+    """
+    document = read_json(path)
+    _check_structure(path, document)
+    names = [tuple(category.get("keypoints") or ()) for category in document.get("categories", [])]
+    for skeleton in SKELETONS.values():
+        if skeleton.keypoints in names:
+            return skeleton
+    raise DataError(f"{path}: no known skeleton has the keypoint names of its categories; name one with --skeleton: "
+                    f"{', '.join(SKELETONS)}, or a TOML file of your own")
 
 
 def _check_structure(path: Path, document: Any) -> None:

@@ -20,6 +20,7 @@ INPUT_ATOL = 0.06  # normalised units: 3 grey levels of 255, the spread between 
 KEYPOINT_ATOL_PX = 0.02
 EXACT_ATOL = 1e-6  # what involves no warp and no decoding
 OUTSIDE_XYWH = np.array([100.0, 100.0, 10.0, 10.0])  # sees nothing but padding in an image of 2 x 2
+HESITATION, SECOND_PEAK = 5, 0.7  # cells to a lower peak of each map, so that fusing several leaves a trace too
 SHIFT = 0.05  # of sqrt(area): where the shifted keypoints of the similarity lie
 
 
@@ -31,7 +32,8 @@ def make_golden(contract: Contract) -> dict[str, Float]:
     h, w = contract.input.input_hw
     keypoints_xy = rng.uniform((0.15 * w, 0.15 * h), (0.85 * w, 0.85 * h), size=(1, len(contract.skeleton), 2))
     target = contract.codec.encode(keypoints_xy, np.full((1, len(contract.skeleton)), 2))
-    outputs = {name: array + rng.normal(0, 0.002, array.shape) for name, array in target.arrays.items()}
+    outputs = {name: array + SECOND_PEAK * np.roll(array, HESITATION, -1) + rng.normal(0, 0.002, array.shape)
+               for name, array in target.arrays.items()}
     vectors: dict[str, Float] = {"image": image, "bbox_xywh": bbox_xywh}
     vectors |= {f"output_{name}": array.astype(np.float16) for name, array in outputs.items()}
     return vectors | _derive(contract, vectors)

@@ -6,11 +6,12 @@ A key that no stage reads is refused with the nearest known one, so a typo never
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
-from edgekp.codecs import Codec, build_codec
+from edgekp.codecs import Codec, Regression, SimCC, build_codec
 from edgekp.contract import Contract
 from edgekp.errors import DataError, RecipeError
 from edgekp.preprocess import InputSpec
@@ -96,7 +97,13 @@ class Augment:
         rotate_deg: largest rotation to either side; ``rotate_p`` is how often.
         shift: largest movement of the crop, as a fraction of it.
         color: largest change of brightness and of each channel's gain, as a fraction.
-        blur_p, gray_p, cutout_p: how often the crop is blurred, made grey, or hidden behind a rectangle.
+        blur_p, gray_p: how often the crop is blurred or made grey.
+        noise_p: how often noise of ``noise_sigma``, a fraction of 255, is added.
+        cutout_p: how often the crop is hidden behind a rectangle.
+        occluder_p: how often a keypoint is hidden behind a polygon with a texture.
+        half_body_p: how often the upper or the lower body is shown alone, where enough of it is labelled.
+        multi_scale: sizes of the input relative to ``input.input_hw``, one of which is drawn for each step; for codecs
+            of maps, whose heads take inputs of any size.
     """
 
     flip_p: float = 0.5
@@ -107,12 +114,36 @@ class Augment:
     color: float = 0.3
     blur_p: float = 0.1
     gray_p: float = 0.1
+    noise_p: float = 0.0
+    noise_sigma: float = 0.01
     cutout_p: float = 0.2
+    occluder_p: float = 0.0
+    half_body_p: float = 0.0
+    multi_scale: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if entry.name.endswith("_p") and not 0 <= value <= 1:
+                raise RecipeError(f"augment.{entry.name}: {value}, expected a probability from 0 to 1")
+        smallest, largest = self.scale
+        if not 0 < smallest <= largest < inf:
+            raise RecipeError(f"augment.scale: {list(self.scale)}, expected the smallest size of the crop, above 0, "
+                              "and the largest; 1 is the box with its padding")
+        for name, limit in (("rotate_deg", 180), ("shift", 1), ("color", 1), ("noise_sigma", 1)):
+            if not 0 <= getattr(self, name) <= limit:
+                raise RecipeError(f"augment.{name}: {getattr(self, name)}, expected 0 to {limit}")
+        if not all(0.5 <= factor <= 2 for factor in self.multi_scale):
+            raise RecipeError(f"augment.multi_scale: {list(self.multi_scale)}, expected factors from 0.5 to 2")
 
 
 @dataclass(frozen=True)
 class Train:
-    """One run of gradient descent (AdamW, linear warm-up, cosine to zero, averaged weights)."""
+    """One run of gradient descent (AdamW, linear warm-up, cosine to zero, averaged weights).
+
+    Attributes:
+        loss: must fit the codec; another one is refused with those that fit.
+    """
 
     epochs: int
     batch: int = 32
@@ -201,10 +232,28 @@ class Export:
 
 @dataclass(frozen=True)
 class Eval:
-    """What is measured on the validation sets; ``metric`` is the one that the gate judges."""
+    """What is measured on the validation sets; ``metric`` is the one that the gate judges.
+
+    Attributes:
+        normaliser: what an error is divided by: for PCK the longer side of the box (``auto``), the head or the torso;
+            for NME the distance of the outer eye corners (``auto``) or of the pupils, or the size of the box.
+        threshold: of PCK, as a fraction of the normaliser.
+    """
 
     metric: Literal["oks_ap", "pck", "nme"] = "oks_ap"
+    normaliser: Literal["auto", "box", "head", "torso", "eye_corners", "pupils"] = "auto"
+    threshold: float = 0.2
     pictures: int = 12
+
+    def __post_init__(self) -> None:
+        require_above_zero("eval", self, "threshold")
+        fitting = {"oks_ap": ("auto",), "pck": ("auto", "box", "head", "torso"),
+                   "nme": ("auto", "eye_corners", "pupils", "box")}[self.metric]
+        if self.normaliser not in fitting:
+            raise RecipeError(f"eval.normaliser: '{self.normaliser}' does not belong to metric '{self.metric}'; "
+                              f"possible: {', '.join(fitting)}")
+        if self.metric != "pck" and self.threshold != Eval.threshold:
+            raise RecipeError(f"eval.threshold: {self.threshold}, but metric '{self.metric}' has none; leave it out")
 
 
 @dataclass(frozen=True)
@@ -213,15 +262,24 @@ class Gate:
 
     Attributes:
         budget: allowed loss of the metric: points of AP or PCK as a fraction (0.02 is 2 points); for NME relative.
+            By default what the validation set can tell: 2 points, and from 2000 instances on 1 % of the baseline's.
+        slices: a part of the data (a keypoint, a size, what is hidden) that loses more than twice the budget fails
+            the model, too. Such parts are always told.
         latency_ratio: largest allowed latency relative to the baseline.
+        ledger: file in which a board recorded the latency (``python -m eval latency --record``), relative to the
+            working folder; by default the latency is measured where the gate runs.
     """
 
-    budget: float = 0.02
+    budget: float | None = None
+    slices: bool = False
     resamples: int = 2000
     latency_ratio: float = 1.05
+    ledger: str = ""
 
     def __post_init__(self) -> None:
-        require_above_zero("gate", self, "budget", "resamples", "latency_ratio")
+        require_above_zero("gate", self, "resamples", "latency_ratio")
+        if self.budget is not None:
+            require_above_zero("gate", self, "budget")
 
 
 @dataclass(frozen=True)
@@ -266,9 +324,20 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     if recipe.eval.metric == "nme" and contract.skeleton.normaliser is None:
         raise RecipeError(f"{path}: eval.metric: 'nme' needs a skeleton with a normaliser, "
                           f"'{contract.skeleton.name}' has none; use oks_ap or pck")
+    _check_augment(path, recipe.augment, contract)
     if not (recipe.data.drawn or (recipe.data.train and recipe.data.val)):
         raise RecipeError(f"{path}: data: expected either [data.drawn] or both [[data.train]] and [[data.val]]")
     return recipe
+
+
+def _check_augment(path: Path, augment: Augment, contract: Contract) -> None:
+    """Refuse what the skeleton or the codec has no use for."""
+    if augment.half_body_p and not contract.skeleton.lower_body.any():
+        raise RecipeError(f"{path}: augment.half_body_p: {augment.half_body_p}, but skeleton "
+                          f"'{contract.skeleton.name}' is no body; leave it out")
+    if augment.multi_scale and isinstance(contract.codec, (Regression, SimCC)):
+        raise RecipeError(f"{path}: augment.multi_scale: {list(augment.multi_scale)}, but heads that say "
+                          f"{list(contract.codec.outputs)} take inputs of one size; leave it out")
 
 
 def data_root() -> Path:

@@ -58,7 +58,7 @@ class Target:
     """What the network should say about a batch: one array per output, and how much each keypoint counts."""
 
     arrays: dict[str, Float]
-    weight: Float  # (N, K): 0 leaves a keypoint out of the loss
+    weight: Float  # (N, K), of whole scenes (N, h, w): 0 leaves a keypoint or a cell out of the loss
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekp.errors import RecipeError, unknown_name
-from edgekp.sample import Float, Int
+from edgekp.sample import Bool, Float, Int
 
 Pairs = tuple[tuple[int, int], ...]
+LOWER_BODY = ("pelvis", "hip", "knee", "ankle", "heel", "foot", "toe")  # in the names of keypoints
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Skeleton:
     Attributes:
         sigmas: spread of human annotators per keypoint, as a fraction of sqrt(area) (COCO's OKS).
         normaliser: the two keypoints whose distance normalises NME, or None where NME is not customary.
+        estimated_sigmas: keypoints whose sigma nobody measured; OKS with them compares only with itself.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Skeleton:
     flip_pairs: Pairs
     sigmas: tuple[float, ...]
     normaliser: tuple[int, int] | None = None
+    estimated_sigmas: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -44,8 +48,16 @@ class Skeleton:
     def sigma_array(self) -> Float:
         return np.asarray(self.sigmas, dtype=np.float64)
 
+    @property
+    def lower_body(self) -> Bool:
+        """(K,) True from the hips down; nowhere if the keypoints are of a face or a hand."""
+        return np.array([any(part in name for part in LOWER_BODY) for name in self.keypoints])
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        fields = asdict(self)
+        if not self.estimated_sigmas:
+            del fields["estimated_sigmas"]  # manifests of the known skeletons stay what they were
+        return fields
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Skeleton:
@@ -53,11 +65,16 @@ class Skeleton:
         normaliser = fields["normaliser"]
         return cls(name=str(fields["name"]), keypoints=tuple(fields["keypoints"]),
                    sigmas=tuple(float(s) for s in fields["sigmas"]),
+                   estimated_sigmas=tuple(fields.get("estimated_sigmas", ())),
                    normaliser=(int(normaliser[0]), int(normaliser[1])) if normaliser else None, **pairs)
 
 
 def skeleton_named(name: str) -> Skeleton:
-    """The skeleton of that name, or a RecipeError that lists the known ones."""
+    """The skeleton of that name, or of that ``.toml`` file; a RecipeError lists the known ones."""
+    if name.endswith(".toml"):
+        from edgekp.skeleton_file import read_skeleton  # reads this module's table, so it cannot come first
+
+        return read_skeleton(Path(name))
     if name not in SKELETONS:
         raise RecipeError(unknown_name("skeleton", name, list(SKELETONS)))
     return SKELETONS[name]
@@ -96,6 +113,33 @@ LSP14 = Skeleton(
            (2, 8), (3, 9)),
     flip_pairs=((0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9)),
     sigmas=(.089, .087, .107, .107, .087, .089, .062, .072, .079, .079, .072, .062, .079, .035),
+)
+
+# Andriluka et al., "2D Human Pose Estimation", 2014. MPII publishes no sigmas: COCO's for the joints that both have;
+# pelvis, thorax and neck take the hip's and the shoulder's, and the head top the ear's.
+MPII16 = Skeleton(
+    name="mpii16",
+    keypoints=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
+               "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder",
+               "left_elbow", "left_wrist"),
+    limbs=((0, 1), (1, 2), (2, 6), (3, 6), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (10, 11), (11, 12), (12, 7),
+           (13, 7), (13, 14), (14, 15)),
+    flip_pairs=((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)),
+    sigmas=(.089, .087, .107, .107, .087, .089, .107, .079, .079, .035, .062, .072, .079, .079, .072, .062),
+)
+
+# Cao et al., "Part Affinity Fields", 2017: COCO's keypoints in another order, and a neck, which takes the shoulder's
+# sigma. The order of the limbs is that of their fields, and each runs from its first keypoint to its second.
+OPENPOSE18 = Skeleton(
+    name="openpose18",
+    keypoints=("nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
+               "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+               "right_eye", "left_eye", "right_ear", "left_ear"),
+    limbs=((1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13), (1, 2), (2, 3), (3, 4), (2, 16), (1, 5), (5, 6),
+           (6, 7), (5, 17), (1, 0), (0, 14), (0, 15), (14, 16), (15, 17)),
+    flip_pairs=((2, 5), (3, 6), (4, 7), (8, 11), (9, 12), (10, 13), (14, 15), (16, 17)),
+    sigmas=(.026, .079, .079, .072, .062, .079, .072, .062, .107, .087, .089, .107, .087, .089, .025, .025, .035,
+            .035),
 )
 
 # Sagonas et al., "300 Faces in-the-Wild", 2013 (iBUG mark-up); sigmas of the same 68 points in COCO-WholeBody
@@ -138,4 +182,17 @@ WFLW98 = Skeleton(
     normaliser=(60, 72),
 )
 
-SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, LSP14, IBUG68, WFLW98)}
+SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, LSP14, MPII16, OPENPOSE18, IBUG68, WFLW98)}
+
+
+def openpose_from_coco(keypoints_xy: Float, visibility: Int) -> tuple[Float, Int]:
+    """Keypoints (..., 17, 2) and visibility (..., 17) of COCO as (..., 18, 2) and (..., 18) of OpenPose.
+
+    The neck is the middle of the shoulders and as visible as the less visible of them, so that it is labelled where
+    both are.
+    """
+    shoulders = [COCO17.keypoints.index(f"{side}_shoulder") for side in ("left", "right")]
+    with_neck_xy = np.concatenate([keypoints_xy, keypoints_xy[..., shoulders, :].mean(-2, keepdims=True)], -2)
+    with_neck = np.concatenate([visibility, visibility[..., shoulders].min(-1, keepdims=True)], -1)
+    order = [(*COCO17.keypoints, "neck").index(name) for name in OPENPOSE18.keypoints]
+    return with_neck_xy[..., order, :], with_neck[..., order]

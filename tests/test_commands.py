@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 STAGES = (("train",), ("optimize",), ("deploy.export",), ("eval", "run"), ("eval", "gate"))
-COMMANDS = (*STAGES, ("eval",), ("eval", "score"), ("eval", "latency"), ("eval", "report"), ("edgekp.cli",),
-            ("edgekp.cli", "verify"))
+COMMANDS = (*STAGES, ("eval",), ("eval", "score"), ("eval", "latency"), ("eval", "report"), ("edgekp",),
+            ("edgekp", "verify"), ("edgekp", "import"), ("edgekp", "doctor", "data"), ("edgekp", "show", "targets"))
 GOOD_RECIPE = "recipes/quickstart.toml"
 
 
@@ -127,7 +127,7 @@ def test_scores_of_files_that_are_not_usable(repository: Path, tmp_path: Path) -
         assert_refused(done, tmp_path, gt, word)
 
 
-@pytest.mark.parametrize("words", [("edgekp.cli", "verify", "nowhere"),
+@pytest.mark.parametrize("words", [("edgekp", "verify", "nowhere"),
                                    ("eval", "latency", "--baseline", "nowhere", "--candidate", "nowhere")])
 def test_an_artifact_that_is_not_there(repository: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
     assert_refused(run(repository, tmp_path, *words), tmp_path, "nowhere", "manifest.json")

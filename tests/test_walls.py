@@ -30,19 +30,26 @@ class Layer:
 
 BACKENDS = frozenset({"onnxruntime", "tensorrt", "pycuda", "tflite_runtime", "ai_edge_litert"})
 CONTRACT = Layer(("edgekp",), frozenset({"numpy", "tomli"}))
-PREPROCESS = Layer(("edgekp",), CONTRACT.third_party | {"cv2"})
+PICTURES = Layer(("edgekp",), CONTRACT.third_party | {"cv2"})
+KERNEL = Layer(("edgekp",), CONTRACT.third_party | {"numba"})  # targets are drawn on the host alone
+DATA = Layer(("edgekp",), PICTURES.third_party, frozenset({"jinja2"}))
 TRAIN = Layer(("edgekp", "train"), frozenset({"numpy", "torch", "cv2", "pycocotools", "safetensors", "tqdm"}))
 OPTIMIZE = Layer(("edgekp", "train", "optimize"), frozenset(
     {"numpy", "torch", "torch_pruning", "modelopt", "onnx", "onnxruntime"}))
 DEVICE = Layer(("edgekp", "deploy.runtime"), frozenset({"numpy", "cv2"}), BACKENDS)
+# A checkpoint runs on the host alone, to be compared with what was exported from it.
+CHECKPOINT = Layer(("edgekp", "train.models"), frozenset({"numpy", "torch"}))
 # An export is verified through the runtime that will run it, so deploy.runtime is below deploy.export.
 EXPORT = Layer(("edgekp", "train.models", "deploy.runtime", "deploy.export"), frozenset(
     {"numpy", "torch", "onnx", "onnxslim", "tensorflow", "litert_torch"}))
 EVAL = Layer(("edgekp", "deploy.runtime", "eval"), frozenset(
-    {"numpy", "cv2", "pycocotools", "scipy", "matplotlib", "jinja2", "markupsafe"}))  # markupsafe: jinja2's strings
+    {"numpy", "cv2", "onnx", "pycocotools", "scipy", "matplotlib", "jinja2", "markupsafe"}))  # markupsafe is jinja2's
 
-LAYERS = {"edgekp/preprocess.py": PREPROCESS, "edgekp": CONTRACT, "train": TRAIN, "optimize": OPTIMIZE,
-          "deploy/export": EXPORT, "deploy": DEVICE, "eval": EVAL}  # the first name that fits a file is its layer
+LAYERS = {"edgekp/preprocess.py": PICTURES, "edgekp/show_targets.py": PICTURES,
+          "edgekp/codecs/gaussian_kernel.py": KERNEL, "edgekp/codecs/openpose_kernel.py": KERNEL,
+          "edgekp/importers": DATA, "edgekp/doctor": DATA, "edgekp": CONTRACT, "train": TRAIN, "optimize": OPTIMIZE,
+          "deploy/export": EXPORT, "deploy/runtime/torch_session.py": CHECKPOINT,
+          "deploy": DEVICE, "eval": EVAL}  # the first name that fits a file is its layer
 
 
 def layer_of(path: str) -> Layer:
@@ -101,6 +108,8 @@ def test_no_file_imports_what_its_layer_may_not(repository: Path, folder: str) -
     ("edgekp/stage.py", "import train"),
     ("edgekp/stage.py", "import cv2"),
     ("edgekp/codecs/heatmap.py", "def f():\n    import torch"),
+    ("edgekp/codecs/heatmap.py", "import numba"),
+    ("edgekp/importers/mpii.py", "import scipy.io"),
     ("edgekp/recipe.py", "from importlib import import_module\nimport_module('torch')"),
     ("edgekp/codecs/heatmap.py", "from ...train import loop"),
     ("train/loop.py", "from optimize.prune import prune"),
@@ -125,6 +134,8 @@ def test_a_planted_violation_is_found(path: str, source: str) -> None:
 
 @pytest.mark.parametrize(("path", "source"), [
     ("edgekp/preprocess.py", "import cv2"),
+    ("edgekp/codecs/gaussian_kernel.py", "import numba"),
+    ("edgekp/doctor/page.py", "def f():\n    import jinja2"),
     ("edgekp/codecs/heatmap.py", "from . import regression\nfrom ..sample import Float"),
     ("deploy/runtime/session.py", "def f():\n    import onnxruntime"),
     ("deploy/runtime/trt_session.py", "import tensorrt\nimport pycuda.driver"),
@@ -137,7 +148,7 @@ def test_what_the_table_allows_passes(path: str, source: str) -> None:
 
 # What a device need not have: the host's packages and stages, and every backend until a model of its kind is opened.
 BLOCKED = sorted({"torch", "torchvision", "onnx", "onnxslim", "tensorflow", "safetensors", "scipy", "matplotlib",
-                  "pycocotools", "tqdm", "train", "optimize", "eval", "deploy.export"} | BACKENDS)
+                  "pycocotools", "tqdm", "numba", "jinja2", "train", "optimize", "eval", "deploy.export"} | BACKENDS)
 BLOCKER = f"""
 import runpy, sys
 class Blocker:

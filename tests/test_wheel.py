@@ -45,4 +45,4 @@ def test_the_wheel_carries_its_licence_and_its_command(wheel: zipfile.ZipFile) -
     text = {Path(name).name: wheel.read(name).decode() for name in wheel.namelist() if ".dist-info/" in name}
     assert "Apache License" in text["LICENSE"]
     assert "License-Expression: Apache-2.0" in text["METADATA"]
-    assert "edgekp = edgekp.cli:main" in text["entry_points.txt"]
+    assert "edgekp = edgekp.__main__:main" in text["entry_points.txt"]

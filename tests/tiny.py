@@ -54,10 +54,10 @@ def enliven(net: nn.Module) -> None:
             module.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
             module.weight.uniform_(0.6, 1.4)
             module.bias.normal_(0, 0.2)
-    output = net.get_submodule("head.output")
-    assert isinstance(output, nn.Conv2d)
-    output.weight.normal_(0, 0.3)
-    output.bias.normal_(0, 0.1)  # type: ignore[union-attr]
+    for layer in net.get_submodule("head.output").modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.normal_(0, 0.3)
+            layer.bias.normal_(0, 0.1)  # type: ignore[union-attr]
 
 
 def write_coco(folder: Path, name: str, count: int, per_image: int = 8, seed: int = 0) -> Path:

@@ -43,7 +43,7 @@ def train_key(recipe: Recipe) -> Key:
 def train(recipe: Recipe, *, force: bool, resume: bool) -> None:
     """Train the float baseline of a recipe into its run folder."""
     spec = spec_of(recipe)
-    loss_named(recipe.train.loss)  # a typo is refused before data is drawn
+    loss_named(recipe.train.loss, recipe.build_codec())  # a misfit is refused before data is drawn
     draw_data(recipe)
     key = train_key(recipe)
     state = recipe.run_folder / "train.partial.safetensors"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -17,15 +17,32 @@ from edgekp.atomic import sha256
 from edgekp.coco import Labels, read_coco
 from edgekp.contract import Contract
 from edgekp.errors import DataError, EdgekpError
-from edgekp.preprocess import crop, crop_affine, mirror_affine, normalise, read_image, transform
+from edgekp.preprocess import crop, crop_affine, normalise, read_image, transform
 from edgekp.recipe import Augment, LabelSet, Recipe, locate
-from edgekp.sample import Float, Instance, Int
+from edgekp.sample import Float, Image, Instance, Int
+from edgekp.skeleton_file import skeleton_digest
 from edgekp.skeletons import skeleton_named
 from edgekp.stage import require_stage, say
-from train.augment import draw_view, recolor
+from train.augment import add_noise, hide, input_hw_of_step, look, recolor
 
-SampleKey = tuple[int, int]  # epoch, index of the instance
-Item = tuple[Float, Float, Int]  # input (3, h, w), keypoints_xy (K, 2) input pixels, visibility (K,)
+SampleKey = tuple[int, int, int]  # epoch, index of the instance, number of the step in the run
+Crop = tuple[Image, Float, Int]  # pixels (h, w, 3) uint8 RGB, keypoints_xy (K, 2) input pixels, visibility (K,)
+Item = tuple[Float, Float, Int]  # the same with the input (3, h, w) in place of the pixels
+
+
+@dataclass(frozen=True)
+class Crops:
+    """N crops as a worker process hands them over: bytes, a fifth of what inputs and targets would take.
+
+    Attributes:
+        pixels: (N, h, w, 3) uint8 RGB.
+        keypoints_xy: (N, K, 2) input pixels.
+        visibility: (N, K).
+    """
+
+    pixels: Tensor
+    keypoints_xy: Float
+    visibility: Int
 
 
 @dataclass(frozen=True)
@@ -74,8 +91,9 @@ def read_pools(recipe: Recipe, split: str) -> list[Pool]:
 
 
 def input_digests(recipe: Recipe, split: str) -> dict[str, str]:
-    """sha256 of each label file of a split, for a stage's key."""
-    return {entry.labels: sha256(path) for path, _, entry in label_files(recipe, split)}
+    """sha256 of each label file of a split, and of the skeleton where it is a file, for a stage's key."""
+    labels = {entry.labels: sha256(path) for path, _, entry in label_files(recipe, split)}
+    return labels | skeleton_digest(recipe.data.skeleton)
 
 
 def _check_images(labels: Labels) -> None:
@@ -87,8 +105,11 @@ def _check_images(labels: Labels) -> None:
                         "check file_name, or name the folder as images in the recipe")
 
 
-class KeypointDataset(Dataset[Item | EdgekpError]):
-    """Instances as network inputs; with ``augment``, the same (epoch, index) always gives the same view."""
+class KeypointDataset(Dataset[Crop | EdgekpError]):
+    """Instances as network inputs; with ``augment``, the same (epoch, index) always gives the same view.
+
+    All samples of a step have one size, which depends on nothing but the seed and the step's number.
+    """
 
     def __init__(self, instances: tuple[Instance, ...], contract: Contract, augment: Augment | None, seed: int) -> None:
         self.instances = instances
@@ -99,44 +120,54 @@ class KeypointDataset(Dataset[Item | EdgekpError]):
     def __len__(self) -> int:
         return len(self.instances)
 
-    def __getitem__(self, key: SampleKey) -> Item | EdgekpError:
-        """The sample, or the error that it gives: a worker process would bury a raised one under its traceback."""
+    def __getitem__(self, key: SampleKey) -> Crop | EdgekpError:
+        """The crop, or the error that it gives: a worker process would bury a raised one under its traceback."""
+        epoch, index, step = key
+        factors = self.augment.multi_scale if self.augment else ()
         try:
-            return self.sample(*key)
+            return self.view(epoch, index, input_hw_of_step(self.seed, step, self.contract.input.input_hw, factors))
         except EdgekpError as error:
             return error
 
     def sample(self, epoch: int, index: int) -> Item:
-        """Input, keypoints and visibility of one view of an instance."""
-        instance, spec, skeleton = self.instances[index], self.contract.input, self.contract.skeleton
-        image = read_image(instance.image.path)
-        visibility = instance.visibility
-        if self.augment is None:
-            image_to_input = crop_affine(instance.bbox_xywh, spec.input_hw, spec.padding)
-            pixels = crop(image, image_to_input, spec)
-            return normalise(pixels, spec), transform(instance.keypoints_xy, image_to_input), visibility
-        rng = np.random.default_rng([self.seed, epoch, index])
-        view = draw_view(rng, self.augment)
-        image_to_input = crop_affine(instance.bbox_xywh, spec.input_hw, spec.padding, scale=view.scale,
-                                     rotation_deg=view.rotation_deg, shift=view.shift)
-        if view.mirrored:
-            image_to_input = mirror_affine(image_to_input, spec.input_hw[1])
-        keypoints_xy = transform(instance.keypoints_xy, image_to_input)
-        if view.mirrored:
-            keypoints_xy, visibility = keypoints_xy[skeleton.flip_order], visibility[skeleton.flip_order]
-        pixels = recolor(rng, crop(image, image_to_input, spec), self.augment)
-        return normalise(pixels, spec), keypoints_xy, visibility
+        """Input, keypoints and visibility of one view of an instance, in the contract's size."""
+        pixels, keypoints_xy, visibility = self.view(epoch, index, self.contract.input.input_hw)
+        return normalise(pixels, self.contract.input), keypoints_xy, visibility
 
-    def collate(self, items: list[Item | EdgekpError]) -> Batch | EdgekpError:
-        """Stack items and encode their targets in one vectorised call; the first error, if there is one."""
+    def view(self, epoch: int, index: int, input_hw: tuple[int, int]) -> Crop:
+        """Pixels, keypoints and visibility of one view of an instance."""
+        instance, spec = self.instances[index], replace(self.contract.input, input_hw=input_hw)
+        image = read_image(instance.image.path)
+        if self.augment is None:
+            image_to_input = crop_affine(instance.bbox_xywh, input_hw, spec.padding, align=spec.align)
+            keypoints_xy = transform(instance.keypoints_xy, image_to_input)
+            return crop(image, image_to_input, spec), keypoints_xy, instance.visibility
+        rng = np.random.default_rng([self.seed, epoch, index])
+        image_to_input, order = look(rng, instance, spec, self.contract.skeleton, self.augment)
+        keypoints_xy = transform(instance.keypoints_xy, image_to_input)[order]
+        pixels = recolor(rng, crop(image, image_to_input, spec), self.augment)
+        pixels, visibility = hide(rng, pixels, keypoints_xy, instance.visibility[order], self.augment)
+        return add_noise(rng, pixels, self.augment), keypoints_xy, visibility
+
+    def collate(self, crops: list[Crop | EdgekpError]) -> Crops | EdgekpError:
+        """N crops of one size as one; the first error, if there is one."""
         sound = []
-        for item in items:
-            if isinstance(item, EdgekpError):
-                return item
-            sound.append(item)
-        inputs, keypoints_xy, visibility = (np.stack(part) for part in zip(*sound, strict=True))
-        target = self.contract.codec.encode(keypoints_xy, visibility)
-        arrays = tuple(torch.from_numpy(target.arrays[name]) for name in self.contract.codec.outputs)
+        for crop_or_error in crops:
+            if isinstance(crop_or_error, EdgekpError):
+                return crop_or_error
+            sound.append(crop_or_error)
+        pixels, keypoints_xy, visibility = (np.stack(part) for part in zip(*sound, strict=True))
+        return Crops(torch.from_numpy(pixels), keypoints_xy, visibility)
+
+    def batch(self, crops: Crops) -> Batch:
+        """Crops as inputs and targets; all targets are encoded in one vectorised call."""
+        count, h, w, _ = crops.pixels.shape
+        inputs = np.empty((count, 3, h, w), np.float32)
+        for pixels, row in zip(crops.pixels.numpy(), inputs, strict=True):
+            normalise(pixels, self.contract.input, row)
+        codec = replace(self.contract.codec, input_hw=(h, w))
+        target = codec.encode(crops.keypoints_xy, crops.visibility)
+        arrays = tuple(torch.from_numpy(target.arrays[name]) for name in codec.outputs)
         return Batch(torch.from_numpy(inputs), arrays, torch.from_numpy(target.weight))
 
 
@@ -158,7 +189,8 @@ class StepSampler(Sampler[list[SampleKey]]):
         for epoch in range(first_epoch, self.epochs):
             order = self._order(epoch)
             for step in range(skipped if epoch == first_epoch else 0, self.steps_per_epoch):
-                yield [(epoch, int(index)) for index in order[step * self.batch:(step + 1) * self.batch]]
+                number = epoch * self.steps_per_epoch + step
+                yield [(epoch, int(index), number) for index in order[step * self.batch:(step + 1) * self.batch]]
 
     def _order(self, epoch: int) -> Int:
         rng = np.random.default_rng([self.seed, epoch])
@@ -177,10 +209,10 @@ def training_batches(pools: list[Pool], contract: Contract, augment: Augment | N
     dataset = KeypointDataset(instances, contract, augment, sampler.seed)
     loader = DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=dataset.collate,
                         worker_init_fn=_leave_ctrl_c_to_the_parent)
-    for batch in loader:
-        if isinstance(batch, EdgekpError):
-            raise batch
-        yield batch
+    for crops in loader:
+        if isinstance(crops, EdgekpError):
+            raise crops
+        yield dataset.batch(crops)
 
 
 def _leave_ctrl_c_to_the_parent(_: int) -> None:

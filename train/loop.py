@@ -96,7 +96,7 @@ class _Stepper:
 
     def __init__(self, net: nn.Module, task: Task, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         self.net, self.optimizer, self.device = net, optimizer, device
-        self.loss: Loss = loss_named(task.settings.loss)
+        self.loss: Loss = loss_named(task.settings.loss, task.contract.codec)
         self.teacher, self.clip_norm = task.teacher, task.settings.clip_norm
         self.bf16 = task.settings.precision == "bf16" or (task.settings.precision == "auto" and _bf16_is_fast(device))
 
@@ -115,17 +115,14 @@ class _Stepper:
 
     def _total_loss(self, inputs: Tensor, outputs: tuple[Tensor, ...], batch: Batch) -> Tensor:
         weight = batch.weight.to(self.device)
-        from_labels = self._sum(outputs, tuple(target.to(self.device) for target in batch.targets), weight)
+        said = tuple(output.float() for output in outputs)
+        from_labels = self.loss.of(said, tuple(target.to(self.device) for target in batch.targets), weight)
         if self.teacher is None:
             return from_labels
         with torch.no_grad(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            taught = tuple(target.float() for target in self.teacher.net(inputs))
-        from_teacher = self._sum(outputs, taught, torch.ones_like(weight))
+            taught = tuple(output.float() for output in self.teacher.net(inputs))
+        from_teacher = self.loss.of(said, self.loss.taught(taught), torch.ones_like(weight))
         return (1 - self.teacher.weight) * from_labels + self.teacher.weight * from_teacher
-
-    def _sum(self, outputs: tuple[Tensor, ...], targets: tuple[Tensor, ...], weight: Tensor) -> Tensor:
-        losses = [self.loss(output.float(), target, weight) for output, target in zip(outputs, targets, strict=True)]
-        return torch.stack(losses).sum()
 
 
 def _validate(net: nn.Module, task: Task, device: torch.device) -> Entry:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edgekp.__main__ import main
 from edgekp.artifact import write_artifact
-from edgekp.cli import main, recipe_of, run, stage_parser
+from edgekp.cli import recipe_of, run, stage_parser
 from edgekp.codecs import build_codec
 from edgekp.contract import Contract
 from edgekp.errors import ArtifactError, RecipeError

@@ -31,6 +31,7 @@ INPUT_CHANGES: dict[str, Callable[[Fields], Any]] = {
     "mean in the other order": lambda f: f["input"].update(mean=[120.0, 110.0, 100.0]),
     "std": lambda f: f["input"]["std"].__setitem__(0, f["input"]["std"][0] + 1),
     "resize": lambda f: f["input"].update(resize="nearest"),
+    "align": lambda f: f["input"].update(align="corners"),
     "padding": lambda f: f["input"].update(padding=f["input"]["padding"] + 0.01),
     "pad_value": lambda f: f["input"].update(pad_value=f["input"]["pad_value"] + 1),
     "skeleton.name": lambda f: f["skeleton"].update(name="other"),
@@ -45,6 +46,7 @@ POSE_CHANGES = INPUT_CHANGES | {
     "codec.stride": lambda f: f["codec"].update(stride=8),
     "codec.sigma": lambda f: f["codec"].update(sigma=2.1),
     "codec.refine": lambda f: f["codec"].update(refine="none"),
+    "codec.peaks": lambda f: f["codec"].update(peaks=3),
     "skeleton.normaliser": lambda f: f["skeleton"].update(normaliser=[2, 3]),
 }
 FACE_CHANGES = INPUT_CHANGES | {

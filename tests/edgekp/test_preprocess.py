@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -11,8 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekp.errors import DataError
+from edgekp.codecs import build_codec
+from edgekp.contract import Contract
+from edgekp.errors import DataError, RecipeError
 from edgekp.preprocess import (
+    ALIGNMENTS,
+    DECODES_TO_RGB,
+    INTERPOLATIONS,
     InputSpec,
     compose,
     crop,
@@ -177,13 +184,69 @@ def test_outside_the_image_is_the_pad_value() -> None:
 
 
 @pytest.mark.parametrize("color", ["RGB", "BGR"])
-def test_normalisation_is_the_formula_in_the_order_of_the_spec(rng: np.random.Generator, color: str) -> None:
+def test_normalisation_is_the_formula_in_float32_in_the_order_of_the_spec(
+        rng: np.random.Generator, color: Literal["RGB", "BGR"]) -> None:
     image = rng.integers(0, 256, (*INPUT_HW, 3), dtype=np.uint8)
-    spec = replace(SPEC, color=color, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
-    ordered = image if color == "RGB" else image[..., ::-1]
-    expected = ((ordered - np.array(spec.mean)) / np.array(spec.std)).transpose(2, 0, 1)
-    np.testing.assert_allclose(normalise(image, spec), expected, rtol=1e-6, atol=1e-5)
+    spec = replace(SPEC, color=color, mean=(123.675, 2.0, 3.3), std=(58.395, 5.0, 6.1))
+    ordered = (image if color == "RGB" else image[..., ::-1]).astype(np.float32)
+    expected = (ordered - np.float32(spec.mean)) / np.float32(spec.std)
+    assert expected.dtype == np.float32
+    np.testing.assert_array_equal(normalise(image, spec), expected.transpose(2, 0, 1))
     assert normalise(image, spec).dtype == np.float32
+
+
+def test_inputs_are_written_into_the_rows_of_a_batch(rng: np.random.Generator) -> None:
+    images = rng.integers(0, 256, (2, 300, 200, 3), dtype=np.uint8)
+    batch = np.full((3, 3, *INPUT_HW), -9, np.float32)
+    for image, row in zip(images, batch[:2], strict=True):
+        tensor, crop_to_image = preprocess(image, BOX, SPEC, row)
+        assert tensor is row
+        alone, alone_to_image = preprocess(image, BOX, SPEC)
+        np.testing.assert_array_equal(row, alone)
+        np.testing.assert_array_equal(crop_to_image, alone_to_image)
+    assert (batch[2] == -9).all()
+
+
+def waves(height: int = 480, width: int = 640) -> Image:
+    """Colours that change by up to 6 levels a pixel, so that a sample 1/32 px aside is within one."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([127 + 100 * np.sin(x / a) * np.cos(y / b) for a, b in ((17, 29), (37, 19), (23, 31))],
+                    -1).astype(np.uint8)
+
+
+VIEWS = [  # box, rotation: inside the picture, across each of its edges, all of it, and beside it
+    ((200, 100, 150, 200), 0.0), ((200, 100, 150, 200), 33.0), ((300, 200, 12, 9), 10.0), ((-60, -80, 150, 200), 0.0),
+    ((560, 400, 150, 200), -50.0), ((-40, 100, 720, 200), 0.0), ((0, 0, 640, 480), 90.0), ((-900, 50, 100, 100), 0.0),
+    ((200, 5000, 100, 100), 45.0)]
+
+
+@pytest.mark.parametrize("resize", ["bilinear", "nearest"])
+@pytest.mark.parametrize("input_hw", [(256, 192), (40, 56)])
+@pytest.mark.parametrize(("box", "rotation"), VIEWS)
+def test_a_crop_is_what_a_warp_of_the_whole_picture_shows(
+        box: tuple[float, ...], rotation: float, input_hw: tuple[int, int],
+        resize: Literal["bilinear", "nearest"]) -> None:
+    image, spec = waves(), InputSpec(input_hw, resize=resize, pad_value=77)
+    affine = crop_affine(np.array(box), input_hw, 1.25, rotation_deg=rotation)
+    whole = cv2.warpAffine(image, affine, input_hw[::-1], flags=INTERPOLATIONS[resize], borderValue=(77, 77, 77))
+    found = crop(image, affine, spec)
+    assert (found.shape, found.dtype) == (whole.shape, np.uint8)
+    if resize == "bilinear":
+        np.testing.assert_allclose(found.astype(int), whole, atol=2)  # one for 1/32 px, one for rounding
+    else:
+        assert (found == whole).mean() > 0.999  # where two pixels are equally near, either is right
+
+
+@pytest.mark.parametrize(("box", "rotation"), VIEWS)
+def test_a_fourth_channel_changes_no_pixel(monkeypatch: pytest.MonkeyPatch, box: tuple[float, ...],
+                                           rotation: float) -> None:
+    image, spec = waves(), InputSpec((256, 192), pad_value=30)
+    affine = crop_affine(np.array(box), spec.input_hw, 1.25, rotation_deg=rotation)
+    found = []
+    for four in (True, False):
+        monkeypatch.setattr("edgekp.preprocess.FOUR_CHANNELS_ARE_FASTER", four)
+        found.append(crop(image, affine, spec))
+    np.testing.assert_array_equal(*found)
 
 
 def test_the_affine_that_preprocess_returns_leads_back_to_the_image() -> None:
@@ -201,7 +264,12 @@ def test_preprocess_leaves_the_image_and_the_box_alone(rng: np.random.Generator)
     np.testing.assert_array_equal(bbox, BOX)
 
 
-def test_images_are_read_as_rgb(tmp_path: Path) -> None:
+@pytest.mark.parametrize("decodes_to_rgb", [True, False])
+def test_images_are_read_as_rgb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decodes_to_rgb: bool) -> None:
+    """An OpenCV before 4.11 cannot decode to RGB itself."""
+    if decodes_to_rgb and not DECODES_TO_RGB:
+        pytest.skip("this OpenCV is one of them")
+    monkeypatch.setattr("edgekp.preprocess.DECODES_TO_RGB", decodes_to_rgb)
     cv2.imwrite(str(tmp_path / "red.png"), np.full((4, 5, 3), (0, 0, 255), np.uint8))
     image = read_image(tmp_path / "red.png")
     np.testing.assert_array_equal(image, np.full((4, 5, 3), (255, 0, 0)))
@@ -235,6 +303,68 @@ def test_what_does_not_decode_is_refused_by_name(tmp_path: Path, content: bytes)
 def test_a_missing_image_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"b\.jpg: cannot read the image \(No such file"):
         read_image(tmp_path / "b.jpg")
+
+
+@given(bbox_xywh=boxes, input_hw=sizes, padding=st.floats(1, 2))
+def test_corners_of_the_padded_box_meet_the_corner_pixels_when_corners_are_aligned(
+        bbox_xywh: Float, input_hw: tuple[int, int], padding: float) -> None:
+    h, w = input_hw
+    size = np.array([w, h]) * max(bbox_xywh[2] / w, bbox_xywh[3] / h) * padding
+    center = bbox_xywh[:2] + bbox_xywh[2:] / 2
+    corners = np.array([center - size / 2, center + size / 2])
+    affine = crop_affine(bbox_xywh, input_hw, padding, align="corners")
+    np.testing.assert_allclose(transform(corners, affine), [[0, 0], [w - 1, h - 1]], atol=1e-6)
+
+
+def test_preprocess_aligns_as_the_spec_says() -> None:
+    for align in ALIGNMENTS:
+        spec = replace(SPEC, align=align)
+        affine = crop_affine(BOX, INPUT_HW, SPEC.padding, align=align)
+        tensor, crop_to_image = preprocess(waves(), BOX, spec)
+        np.testing.assert_allclose(crop_to_image, invert(affine))
+        np.testing.assert_array_equal(tensor, normalise(crop(waves(), affine, spec), spec))
+
+
+def test_a_manifest_from_before_alignments_means_pixel_centres() -> None:
+    contract = Contract(SPEC, build_codec("heatmap", INPUT_HW, {}), SKELETONS["coco17"])
+    fields = contract.to_json()
+    del fields["input"]["align"]
+    assert Contract.from_json(fields) == contract
+    udp = replace(contract, input=replace(SPEC, align="corners"))
+    assert Contract.from_json(udp.to_json()) == udp
+    assert contract.differences(udp) == ["input.align: pixel_centers here, corners there"]
+
+
+def test_an_unknown_alignment_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"input\.align: 'edges', expected pixel_centers or corners"):
+        InputSpec(INPUT_HW, align="edges")  # type: ignore[arg-type]
+
+
+def oracle_boxes(oracle: Mapping[str, Float]) -> Iterator[tuple[int, Float, float]]:
+    """Row, box and rotation of each warp of the oracle, which tells centre and size, padding included."""
+    for row, (cx, cy, w, h, rotation_deg) in enumerate(oracle["warp/center_scale_rot"]):
+        yield row, np.array([cx - w / 2, cy - h / 2, w, h]), rotation_deg
+
+
+def test_pixel_centres_are_the_warp_of_the_field_up_to_its_half_pixel(real_data: Path) -> None:
+    """mmpose's ``get_warp_matrix`` puts edges on whole numbers: their p is our p - 0.5, in image and input alike."""
+    oracle = np.load(real_data / "fixtures/oracle/mmpose_oracle.npz")
+    to_edges = np.array([[1, 0, 0.5], [0, 1, 0.5]])
+    for row, box, rotation_deg in oracle_boxes(oracle):
+        ours = compose(to_edges, compose(crop_affine(box, INPUT_HW, 1.0, rotation_deg=rotation_deg), invert(to_edges)))
+        # theirs comes from float32 triangles: 1e-4 px at coordinates of 1000
+        np.testing.assert_allclose(ours, oracle["warp/get_warp_matrix"][row], rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(invert(ours), oracle["warp/get_warp_matrix_inv"][row], rtol=1e-5, atol=1e-3)
+
+
+def test_corners_are_the_warp_of_udp(real_data: Path) -> None:
+    """mmpose's ``get_udp_warp_matrix``, where positive angles turn the other way."""
+    oracle = np.load(real_data / "fixtures/oracle/mmpose_oracle.npz")
+    for row, box, rotation_deg in oracle_boxes(oracle):
+        ours = crop_affine(box, INPUT_HW, 1.0, align="corners", rotation_deg=-rotation_deg)
+        # theirs is float32: 1e-7 of each number, and for the offset of the summands, up to 2000 px before they cancel
+        np.testing.assert_allclose(ours[:, :2], oracle["warp/get_udp_warp_matrix"][row, :, :2], rtol=0, atol=2e-7)
+        np.testing.assert_allclose(ours[:, 2], oracle["warp/get_udp_warp_matrix"][row, :, 2], rtol=0, atol=2e-4)
 
 
 def test_boxes_become_the_centres_and_sizes_of_the_field_shifted_by_its_half_pixel(real_data: Path) -> None:

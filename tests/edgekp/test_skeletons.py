@@ -11,7 +11,7 @@ import pytest
 from pycocotools.cocoeval import Params
 
 from edgekp.errors import RecipeError
-from edgekp.skeletons import SKELETONS, Skeleton, skeleton_named
+from edgekp.skeletons import COCO17, MPII16, OPENPOSE18, SKELETONS, Skeleton, openpose_from_coco, skeleton_named
 
 each_skeleton = pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda s: s.name)
 
@@ -103,3 +103,46 @@ def test_an_unknown_skeleton_is_refused_with_the_nearest_name() -> None:
 def test_the_flip_order_follows_the_pairs() -> None:
     skeleton = replace(SKELETONS["lsp14"], flip_pairs=((0, 3),))
     assert skeleton.flip_order.tolist() == [3, 1, 2, 0, *range(4, 14)]
+
+
+def test_keypoints_of_several_skeletons_have_the_sigma_of_coco() -> None:
+    coco = dict(zip(COCO17.keypoints, COCO17.sigmas, strict=True))
+    for skeleton in (SKELETONS["lsp14"], MPII16, OPENPOSE18):
+        own = dict(zip(skeleton.keypoints, skeleton.sigmas, strict=True))
+        assert {name: own[name] for name in own.keys() & coco} == {name: coco[name] for name in own.keys() & coco}
+
+
+def test_openpose_limbs_are_those_that_others_draw_fields_for(real_data: Path) -> None:
+    theirs = np.load(real_data / "fixtures/oracle/paf_openpose_oracle.npz")["limbs_kpt_idx"]
+    np.testing.assert_array_equal(OPENPOSE18.limbs, theirs)
+
+
+def test_mpii_names_agree_with_real_annotations(real_data: Path) -> None:
+    """MPII's pelvis and thorax are the middles of hips and shoulders, rounded to pixels."""
+    people = json.loads((real_data / "fixtures/mmpose_tests_data/mpii/test_mpii.json").read_bytes())
+    xy = np.array([person["joints"] for person in people])[np.array([all(person["joints_vis"]) for person in people])]
+    at = {name: xy[:, MPII16.keypoints.index(name)] for name in MPII16.keypoints}
+    assert len(xy) > 1
+    for middle, ends in (("pelvis", "hip"), ("thorax", "shoulder")):
+        np.testing.assert_allclose(at[middle], (at[f"left_{ends}"] + at[f"right_{ends}"]) / 2, rtol=0, atol=1)
+
+
+@pytest.mark.parametrize(("left", "right", "neck"), [(2, 2, 2), (2, 1, 1), (1, 1, 1), (0, 2, 0), (1, 0, 0), (0, 0, 0)])
+def test_trap_the_neck_is_second_and_there_for_everyone_but_labelled_where_both_shoulders_are(
+        left: int, right: int, neck: int) -> None:
+    rng = np.random.default_rng(0)
+    xy, visibility = rng.uniform(0, 100, (3, 17, 2)), rng.integers(0, 3, (3, 17))
+    shoulders = [COCO17.keypoints.index(f"{side}_shoulder") for side in ("left", "right")]
+    visibility[1, shoulders] = left, right
+    before = xy.copy(), visibility.copy()
+    openpose_xy, openpose_visibility = openpose_from_coco(xy, visibility)
+    assert (openpose_xy.shape, openpose_visibility.shape) == ((3, 18, 2), (3, 18))
+    assert OPENPOSE18.keypoints[1] == "neck"
+    assert openpose_visibility[1, 1] == neck
+    np.testing.assert_allclose(openpose_xy[:, 1], xy[:, shoulders].mean(1))
+    for index, name in enumerate(OPENPOSE18.keypoints):
+        if name != "neck":
+            np.testing.assert_array_equal(openpose_xy[:, index], xy[:, COCO17.keypoints.index(name)])
+            np.testing.assert_array_equal(openpose_visibility[:, index], visibility[:, COCO17.keypoints.index(name)])
+    np.testing.assert_array_equal(xy, before[0])
+    np.testing.assert_array_equal(visibility, before[1])

@@ -10,12 +10,14 @@ import pytest
 
 from edgekp.codecs import build_codec
 from edgekp.contract import Contract
+from edgekp.errors import RecipeError
 from edgekp.preprocess import InputSpec
-from edgekp.recipe import Augment
-from edgekp.sample import Float, Image
-from edgekp.skeletons import COCO17
+from edgekp.recipe import Augment, load_recipe
+from edgekp.sample import Bool, Float, Image, Instance, Int
+from edgekp.skeletons import COCO17, SKELETONS
 from tests.tiny import STILL, instance
-from train.augment import draw_view, recolor
+from train.augment import add_noise, hide, input_hw_of_step, recolor
+from train.augment.view import draw_view, half_body_box
 from train.dataset import KeypointDataset
 
 HW = (96, 64)
@@ -131,17 +133,6 @@ def test_blur_removes_detail(rng: np.random.Generator) -> None:
     assert recolor(rng, image, replace(STILL, blur_p=1.0)).std() < 0.8 * image.std()
 
 
-def test_cutout_hides_one_rectangle_of_a_tenth_to_four_tenths_of_each_side(rng: np.random.Generator) -> None:
-    image = pixels(rng)
-    for _ in range(50):
-        changed = (recolor(rng, image, replace(STILL, cutout_p=1.0)) != image).any(-1)
-        for axis, side in ((1, HW[0]), (0, HW[1])):
-            where = np.flatnonzero(changed.any(axis))
-            assert 0.1 * side - 2 <= np.ptp(where) + 1 <= 0.4 * side
-        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
-        assert changed[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1].mean() > 0.95  # noise may match the colour
-
-
 def test_color_brightens_and_darkens(rng: np.random.Generator) -> None:
     image = np.full((*HW, 3), 100, np.uint8)
     means = np.array([recolor(rng, image, replace(STILL, color=0.3)).mean() for _ in range(100)])
@@ -149,8 +140,223 @@ def test_color_brightens_and_darkens(rng: np.random.Generator) -> None:
     assert means.max() > 125
 
 
+def test_noise_is_normal_with_the_recipe_s_sigma(rng: np.random.Generator) -> None:
+    gray = np.full((256, 192, 3), 128, np.uint8)
+    noise = add_noise(rng, gray, replace(STILL, noise_p=1.0, noise_sigma=0.04)).astype(float) - 128
+    sigma, n = 0.04 * 255, noise.size
+    assert abs(noise.mean()) < 5 * sigma / np.sqrt(n)
+    assert noise.std() == pytest.approx(sigma, rel=0.02)  # 256 quantiles lose 1 % of the tails
+    within = (np.abs(noise) < sigma).mean()
+    assert within == pytest.approx(0.683, abs=0.03)  # whole grey levels move the border by half of one
+    assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.02
+
+
+def test_noise_stays_between_black_and_white(rng: np.random.Generator) -> None:
+    for level, side in ((0, np.greater_equal), (255, np.less_equal)):
+        noisy = add_noise(rng, np.full((*HW, 3), level, np.uint8), replace(STILL, noise_p=1.0))
+        assert side(noisy, level).all()
+        assert np.abs(noisy.astype(int) - level).max() < 10  # an overflow would jump from one end to the other
+
+
+def hidden_by(rng: np.random.Generator, image: Image, augment: Augment, visibility: Int) -> tuple[Bool, Float, Int]:
+    """(h, w) which pixels changed, (17, 2) keypoints all over the crop and beyond, and (17,) what is seen of them."""
+    keypoints_xy = rng.uniform((-10, -10), (HW[1] + 10, HW[0] + 10), (17, 2))
+    before = image.copy()
+    found, seen = hide(rng, image, keypoints_xy, visibility, augment)
+    np.testing.assert_array_equal(image, before)
+    return (found != image).any(-1), keypoints_xy, seen
+
+
+@pytest.mark.parametrize("augment", [replace(STILL, cutout_p=1.0), replace(STILL, occluder_p=1.0),
+                                     replace(STILL, cutout_p=1.0, occluder_p=1.0)])
+def test_what_is_covered_becomes_hidden_and_stays_labelled(rng: np.random.Generator, augment: Augment) -> None:
+    covered_count = 0
+    for _ in range(50):
+        visibility = rng.integers(0, 3, 17)
+        before = visibility.copy()
+        changed, keypoints_xy, seen = hidden_by(rng, pixels(rng), augment, visibility)
+        np.testing.assert_array_equal(visibility, before)
+        x, y = np.rint(keypoints_xy).astype(int).T
+        inside = (x >= 0) & (x < HW[1]) & (y >= 0) & (y < HW[0])
+        covered = np.array([within and changed[row, column] for within, row, column in zip(inside, y, x, strict=True)])
+        np.testing.assert_array_equal(seen, np.where(covered, np.minimum(visibility, 1), visibility))
+        covered_count += int((covered & (visibility == 2)).sum())
+    assert covered_count > 0
+
+
+def test_an_occluder_covers_a_labelled_keypoint(rng: np.random.Generator) -> None:
+    visibility = np.zeros(17, int)
+    for _ in range(50):
+        visibility[:] = 0
+        visibility[rng.integers(17)] = 2
+        keypoints_xy = rng.uniform((0, 0), (HW[1] - 1, HW[0] - 1), (17, 2))
+        image = pixels(rng)
+        found, seen = hide(rng, image, keypoints_xy, visibility, replace(STILL, occluder_p=1.0))
+        assert seen.max() == 1  # the only one that could be seen
+        share = (found != image).any(-1).mean()
+        assert 0 < share < 0.08  # a radius of 0.15 of the side has an area of 0.07
+
+
+def test_nothing_is_put_in_front_of_what_is_not_there(rng: np.random.Generator) -> None:
+    image = pixels(rng)
+    for visibility, xy in ((np.zeros(17, int), (30.0, 30.0)), (np.full(17, 2), (-2.0, 30.0))):  # close to the crop
+        found, seen = hide(rng, image, np.full((17, 2), xy), visibility, replace(STILL, occluder_p=1.0))
+        np.testing.assert_array_equal(found, image)
+        np.testing.assert_array_equal(seen, visibility)
+
+
+def test_occluders_are_parts_of_the_picture_or_blotches_of_colour(rng: np.random.Generator) -> None:
+    """In a picture of two levels, what was cut from it has these levels alone."""
+    image = (rng.integers(0, 2, (*HW, 3)) * 255).astype(np.uint8)
+    keypoints_xy = np.full((17, 2), 30.0)
+    foreign = [((found > 0) & (found < 255)).any() for found, _ in
+               (hide(rng, image, keypoints_xy, np.full(17, 2), replace(STILL, occluder_p=1.0)) for _ in range(200))]
+    assert 70 < sum(foreign) < 130  # 100 +- 4 standard deviations of 7
+
+
+def test_cutout_hides_one_rectangle_of_a_tenth_to_four_tenths_of_each_side(rng: np.random.Generator) -> None:
+    for _ in range(50):
+        changed, _, _ = hidden_by(rng, pixels(rng), replace(STILL, cutout_p=1.0), np.full(17, 2))
+        for axis, side in ((1, HW[0]), (0, HW[1])):
+            where = np.flatnonzero(changed.any(axis))
+            assert 0.1 * side - 2 <= np.ptp(where) + 1 <= 0.4 * side
+        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+        assert changed[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1].mean() > 0.95  # noise may match the colour
+
+
+@pytest.mark.parametrize("name", ["cutout_p", "occluder_p", "noise_p", "gray_p", "blur_p"])
+def test_the_recipe_says_how_often(rng: np.random.Generator, name: str) -> None:
+    image, xy, visibility, augment = pixels(rng), np.full((17, 2), 30.0), np.full(17, 2), replace(STILL, **{name: 0.3})
+    changed = sum(not np.array_equal(add_noise(rng, hide(rng, recolor(rng, image, augment), xy, visibility, augment)[0],
+                                               augment), image) for _ in range(400))
+    assert 83 < changed < 157  # 120 +- 4 standard deviations of 9.2
+
+
 def test_augmentation_leaves_the_pixels_it_was_given_alone(rng: np.random.Generator) -> None:
     image = pixels(rng)
     before = image.copy()
-    recolor(rng, image, Augment(blur_p=1.0, gray_p=1.0, cutout_p=1.0))
+    add_noise(rng, recolor(rng, image, Augment(blur_p=1.0, gray_p=1.0)), Augment(noise_p=1.0))
+    add_noise(rng, image, Augment(noise_p=1.0))
     np.testing.assert_array_equal(image, before)
+
+
+HALF = replace(STILL, half_body_p=1.0)
+LOWER = np.arange(17) >= COCO17.keypoints.index("left_hip")
+
+
+def standing(folder: Path) -> Instance:
+    """Someone whose upper body is within x 40 to 60, y 30 to 70 and lower body within x 80 to 90, y 60 to 120."""
+    low, high = np.where(LOWER[:, None], (80, 60), (40, 30)), np.where(LOWER[:, None], (90, 120), (60, 70))
+    keypoints_xy = np.random.default_rng(0).uniform(low, high)
+    keypoints_xy[[0, 11]], keypoints_xy[[1, 12]] = low[[0, 11]], high[[0, 11]]
+    one = instance(folder, dot(np.array([70.0, 70.0])), keypoints_xy, BOX)
+    one.visibility[:] = 2
+    return one
+
+
+def test_half_a_body_fills_two_thirds_of_the_crop(tmp_path: Path) -> None:
+    """The box of its keypoints, times 1.5, in the aspect of the input; upper and lower body by a coin."""
+    one, uppers = standing(tmp_path), 0
+    for epoch in range(40):
+        said = KeypointDataset((one,), CONTRACT, HALF, seed=0).sample(epoch, 0)[1]
+        inside = ((said >= 0) & (said <= (HW[1] - 1, HW[0] - 1))).all(-1)
+        half = ~LOWER if inside[~LOWER].all() else LOWER
+        size = np.ptp(one.keypoints_xy[half], axis=0) + 1
+        input_px_per_px = min(HW[1] / size[0], HW[0] / size[1]) / 1.5
+        np.testing.assert_allclose(np.ptp(said[half], axis=0), (size - 1) * input_px_per_px)
+        np.testing.assert_allclose((said[half].min(0) + said[half].max(0)) / 2, [(HW[1] - 1) / 2, (HW[0] - 1) / 2])
+        uppers += int(half is not LOWER)
+    assert 8 <= uppers <= 32  # 20 +- 4 standard deviations of 3.2
+
+
+def test_the_recipe_says_how_often_half_a_body_is_shown(tmp_path: Path, rng: np.random.Generator) -> None:
+    one, augment = standing(tmp_path), replace(STILL, half_body_p=0.3)
+    halves = sum(half_body_box(rng, one, COCO17, augment) is not None for _ in range(400))
+    assert 83 < halves < 157  # 120 +- 4 standard deviations of 9.2
+
+
+@pytest.mark.parametrize("labelled", [  # of each, what half a body takes is missing
+    np.arange(17) < 8, np.zeros(17, bool), np.arange(17) >= 9])
+def test_less_than_half_a_body_is_shown_whole(tmp_path: Path, labelled: Bool) -> None:
+    one = standing(tmp_path)
+    one.visibility[~labelled] = 0
+    whole = KeypointDataset((one,), CONTRACT, STILL, seed=0).sample(0, 0)
+    for epoch in range(4):
+        found = KeypointDataset((one,), CONTRACT, HALF, seed=0).sample(epoch, 0)
+        np.testing.assert_array_equal(found[0], whole[0])
+        np.testing.assert_array_equal(found[1], whole[1])
+
+
+@pytest.mark.parametrize("labelled", [np.arange(17) < 9, np.arange(17) < 13])  # just enough; two keypoints below
+def test_where_one_half_is_hardly_labelled_the_other_is_shown(tmp_path: Path, labelled: Bool) -> None:
+    one = standing(tmp_path)
+    one.visibility[~labelled] = 0
+    for epoch in range(10):
+        said = KeypointDataset((one,), CONTRACT, HALF, seed=0).sample(epoch, 0)[1][labelled & ~LOWER]
+        np.testing.assert_allclose((said.min(0) + said.max(0)) / 2, [(HW[1] - 1) / 2, (HW[0] - 1) / 2])
+
+
+def test_half_a_body_moves_image_and_keypoints_together(tmp_path: Path) -> None:
+    """Dots of all keypoints lie within 30 by 40 pixels, so either half shows them all or nearly so."""
+    seen, said = found_and_said(tmp_path, replace(HALF, rotate_deg=30.0, rotate_p=1.0), 0)
+    margin = 12  # the whole dot, 4 standard deviations of 2 px at up to 1.6 times its size
+    shown = ((said > margin) & (said < (HW[1] - margin, HW[0] - margin))).all(-1)
+    assert shown.sum() > 5
+    np.testing.assert_allclose(seen[shown], said[shown], atol=DOT_ATOL_PX)
+
+
+def test_the_lower_body_begins_at_the_hips() -> None:
+    for skeleton in (COCO17, SKELETONS["lsp14"]):
+        lower = {name for name, is_lower in zip(skeleton.keypoints, skeleton.lower_body, strict=True) if is_lower}
+        assert lower == {f"{side}_{part}" for side in ("left", "right") for part in ("hip", "knee", "ankle")}
+    for face in (SKELETONS["ibug68"], SKELETONS["wflw98"]):
+        assert not face.lower_body.any()
+
+
+def test_half_of_a_face_is_refused_and_does_nothing(tmp_path: Path, repository: Path) -> None:
+    recipe = repository / "recipes/ibug68-face_mobilefacenet.toml"
+    with pytest.raises(RecipeError, match=r"augment\.half_body_p: 0\.3, but skeleton 'ibug68' is no body"):
+        load_recipe(recipe, ["augment.half_body_p=0.3"])
+    face = instance(tmp_path, dot(np.array([70.0, 70.0])), np.random.default_rng(0).uniform(50, 90, (68, 2)), BOX)
+    assert half_body_box(np.random.default_rng(0), face, SKELETONS["ibug68"], HALF) is None
+
+
+def test_several_input_sizes_are_refused_for_heads_of_one_size(repository: Path) -> None:
+    recipe = repository / "recipes/ibug68-face_mobilefacenet.toml"
+    with pytest.raises(RecipeError, match=r"multi_scale: \[0\.75, 1\.0\], but heads that say \['coordinates'\]"):
+        load_recipe(recipe, ["augment.multi_scale=[0.75, 1]"])
+    pose = repository / "recipes/quickstart.toml"
+    assert load_recipe(pose, ["augment.multi_scale=[0.75, 1]"]).augment.multi_scale == (0.75, 1.0)
+
+
+def test_sizes_of_the_input_are_the_factors_to_the_nearest_32_pixels() -> None:
+    factors = (0.5, 0.8, 1.0, 1.3, 2.0)
+    steps = range(200)
+    found = [input_hw_of_step(0, step, (256, 192), factors) for step in steps]
+    assert set(found) == {(128, 96), (192, 160), (256, 192), (320, 256), (512, 384)}
+    assert found == [input_hw_of_step(0, step, (256, 192), factors) for step in steps]
+    assert found != [input_hw_of_step(1, step, (256, 192), factors) for step in steps]
+    assert min(found.count(size) for size in set(found)) > 17  # 40 +- 4 standard deviations of 5.7
+    assert input_hw_of_step(0, 3, (112, 80), ()) == (112, 80)
+    for side in range(16, 300, 16):  # whatever divides the recipe's size divides the others
+        (h, w), = {input_hw_of_step(0, 0, (side, 2 * side), (0.5,))}
+        assert h > 0
+        assert (h - side) % 32 == (w - 2 * side) % 32 == 0
+
+
+@pytest.mark.parametrize(("name", "value", "message"), [
+    ("flip_p", 1.1, "augment.flip_p: 1.1, expected a probability from 0 to 1"),
+    ("half_body_p", -0.1, "augment.half_body_p: -0.1, expected a probability"),
+    ("occluder_p", float("nan"), "augment.occluder_p: nan, expected a probability"),
+    ("scale", (1.2, 0.8), r"augment.scale: \[1.2, 0.8\], expected the smallest size"),
+    ("scale", (0.0, 1.0), r"augment.scale: \[0.0, 1.0\]"),
+    ("scale", (0.5, float("inf")), "augment.scale"),
+    ("rotate_deg", 181.0, "augment.rotate_deg: 181.0, expected 0 to 180"),
+    ("shift", -0.1, "augment.shift: -0.1, expected 0 to 1"),
+    ("color", 2.0, "augment.color: 2.0, expected 0 to 1"),
+    ("noise_sigma", 2.55, "augment.noise_sigma: 2.55, expected 0 to 1"),  # grey levels in place of a fraction
+    ("multi_scale", (1.0, 0.4), r"augment.multi_scale: \[1.0, 0.4\], expected factors from 0.5 to 2"),
+])
+def test_numbers_out_of_range_are_refused(name: str, value: object, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        replace(Augment(), **{name: value})  # type: ignore[arg-type]

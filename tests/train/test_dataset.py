@@ -13,13 +13,24 @@ import torch
 
 from edgekp.codecs import CODECS
 from edgekp.errors import DataError
+from edgekp.preprocess import ALIGNMENTS, Align, read_image, transform
 from edgekp.recipe import Augment, Drawn, LabelSet
 from edgekp.sample import Instance
 from edgekp.skeletons import COCO17
 from tests import tiny
-from train.dataset import Batch, KeypointDataset, Pool, StepSampler, input_digests, read_pools, training_batches
+from train.dataset import (
+    Batch,
+    Crops,
+    KeypointDataset,
+    Pool,
+    SampleKey,
+    StepSampler,
+    input_digests,
+    read_pools,
+    training_batches,
+)
 
-Keys = list[list[tuple[int, int]]]
+Keys = list[list[SampleKey]]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +40,9 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Instance, ...]:
 
 def one_batch(instance: Instance, codec: str) -> Batch:
     dataset = KeypointDataset((instance,), tiny.recipe(codec=codec).contract(), None, seed=0)
-    return dataset.collate([dataset.sample(0, 0)])
+    crops = dataset.collate([dataset[0, 0, 0]])
+    assert isinstance(crops, Crops)
+    return dataset.batch(crops)
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -55,13 +68,13 @@ def test_trap_target_weights_do_not_alias_the_visibility(people: tuple[Instance,
                                                          augment: Augment | None) -> None:
     before = people[0].visibility.copy()
     dataset = KeypointDataset(people[:1], tiny.recipe(codec=codec).contract(), augment, seed=0)
-    item = dataset.sample(0, 0)
-    batch = dataset.collate([item])
+    crop = dataset[0, 0, 0]
+    batch = dataset.batch(dataset.collate([crop]))
     batch.weight.zero_()
     batch.inputs.zero_()
     for target in batch.targets:
         target.zero_()
-    np.testing.assert_array_equal(item[2], before)
+    np.testing.assert_array_equal(crop[2], before)
     np.testing.assert_array_equal(people[0].visibility, before)
 
 
@@ -81,8 +94,8 @@ def test_every_instance_comes_once_an_epoch_in_another_order_each_time(people: t
     epochs = [list(chain.from_iterable(keys[3 * epoch:3 * epoch + 3])) for epoch in range(3)]
     for epoch, drawn in enumerate(epochs):
         assert {key[0] for key in drawn} == {epoch}
-        assert sorted(index for _, index in drawn) == list(range(21))
-    orders = {tuple(index for _, index in drawn) for drawn in epochs}
+        assert sorted(index for _, index, _ in drawn) == list(range(21))
+    orders = {tuple(index for _, index, _ in drawn) for drawn in epochs}
     assert len(orders) == 3
     assert tuple(range(21)) not in orders
 
@@ -100,8 +113,8 @@ def test_a_sampler_that_starts_later_names_the_tail_of_the_same_sequence(
 def test_weak_sets_give_the_number_asked_for_and_others_each_epoch(people: tuple[Instance, ...]) -> None:
     keys: Keys = list(StepSampler([Pool(people[:8]), Pool(people[8:], per_epoch=4)], batch=12, epochs=6, seed=0))
     assert len(keys) == 6
-    strong = [sorted(index for _, index in batch if index < 8) for batch in keys]
-    weak = [sorted(index for _, index in batch if index >= 8) for batch in keys]
+    strong = [sorted(index for _, index, _ in batch if index < 8) for batch in keys]
+    weak = [sorted(index for _, index, _ in batch if index >= 8) for batch in keys]
     assert strong == [list(range(8))] * 6
     assert all(len(set(drawn)) == 4 for drawn in weak)
     assert len({tuple(drawn) for drawn in weak}) > 3  # 715 ways to draw 4 of 13
@@ -116,20 +129,69 @@ def test_a_weak_set_smaller_than_its_share_gives_all_it_has_and_no_step_is_short
     assert all(len(batch) == 4 for batch in keys)
 
 
+ALL_AT_ONCE = Augment(rotate_p=1.0, blur_p=0.5, gray_p=0.5, noise_p=0.5, cutout_p=0.5, occluder_p=0.5, half_body_p=0.5,
+                      multi_scale=(0.5, 1.0, 1.5))
+
+
+@pytest.mark.parametrize("augment", [Augment(), ALL_AT_ONCE])
 @pytest.mark.parametrize("first_step", [0, 3])
-def test_batches_do_not_depend_on_the_number_of_workers(people: tuple[Instance, ...], first_step: int) -> None:
-    contract = tiny.recipe((32, 32)).contract()
+def test_batches_do_not_depend_on_the_number_of_workers(people: tuple[Instance, ...], first_step: int,
+                                                        augment: Augment) -> None:
+    contract = tiny.recipe((64, 64)).contract()
     cv2.setNumThreads(4)  # as in a process that has drawn or validated before
     cv2.GaussianBlur(np.zeros((1000, 1000), np.uint8), (0, 0), 2.0)
     found = []
     for workers in (0, 2):
         sampler = StepSampler([Pool(people)], batch=5, epochs=2, seed=0, first_step=first_step)
-        found.append(list(training_batches([Pool(people)], contract, Augment(), sampler, workers)))
+        found.append(list(training_batches([Pool(people)], contract, augment, sampler, workers)))
     assert len(found[0]) == len(found[1]) == 8 - first_step
     for alone, helped in zip(*found, strict=True):
         assert torch.equal(alone.inputs, helped.inputs)
         assert torch.equal(alone.weight, helped.weight)
         assert all(torch.equal(a, b) for a, b in zip(alone.targets, helped.targets, strict=True))
+
+
+def test_a_run_that_goes_on_later_sees_the_same_sizes_of_input(people: tuple[Instance, ...]) -> None:
+    pools, contract = [Pool(people)], tiny.recipe((64, 64)).contract()
+    whole, tail = (list(training_batches(pools, contract, ALL_AT_ONCE, StepSampler(pools, 5, 3, 0, first_step), 0))
+                   for first_step in (0, 5))
+    assert {batch.inputs.shape for batch in whole} == {(5, 3, side, side) for side in (32, 64, 96)}
+    for batch, again in zip(whole[5:], tail, strict=True):
+        assert torch.equal(batch.inputs, again.inputs)
+
+
+@pytest.mark.parametrize("codec", [name for name in CODECS if name not in ("regression", "simcc")])
+def test_targets_have_the_size_of_the_step_and_tell_where_its_keypoints_are(
+        people: tuple[Instance, ...], codec: str) -> None:
+    contract = tiny.recipe((64, 128), codec=codec).contract()
+    dataset = KeypointDataset(people, contract, replace(tiny.STILL, multi_scale=(1.5,)), seed=0)
+    crops = dataset.collate([dataset[0, index, 0] for index in range(4)])
+    assert isinstance(crops, Crops)
+    batch = dataset.batch(crops)
+    assert batch.inputs.shape == (4, 3, 96, 192)
+    expected = replace(contract.codec, input_hw=(96, 192)).encode(crops.keypoints_xy, crops.visibility)
+    for name, target in zip(contract.codec.outputs, batch.targets, strict=True):
+        np.testing.assert_array_equal(target, expected.arrays[name])
+    nominal = np.stack([dataset.sample(0, index)[1] for index in range(4)])
+    np.testing.assert_allclose((crops.keypoints_xy + 0.5) / 1.5, nominal + 0.5)  # the same view, 1.5 times as large
+
+
+@pytest.mark.parametrize("align", ALIGNMENTS)
+@pytest.mark.parametrize("augment", [None, tiny.STILL])
+def test_training_and_inference_see_the_same_input(people: tuple[Instance, ...], align: Align,
+                                                   augment: Augment | None) -> None:
+    contract = tiny.recipe().contract()
+    contract = replace(contract, input=replace(contract.input, align=align))
+    dataset = KeypointDataset(people, contract, augment, seed=0)
+    crops = dataset.collate([dataset[0, index, 0] for index in range(5)])
+    assert isinstance(crops, Crops)
+    batch = dataset.batch(crops)
+    for index, person in enumerate(people[:5]):
+        expected, crop_to_image = contract.prepare(read_image(person.image.path), person.bbox_xywh)
+        np.testing.assert_array_equal(batch.inputs[index], expected)
+        np.testing.assert_array_equal(dataset.sample(0, index)[0], expected)
+        back = transform(crops.keypoints_xy[index], crop_to_image)
+        np.testing.assert_allclose(back, person.keypoints_xy, atol=1e-9)
 
 
 def test_workers_start_from_a_process_without_opencv_threads(people: tuple[Instance, ...]) -> None:

@@ -3,97 +3,124 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from edgekp.codecs import Heatmap, Regression
+from edgekp.codecs import CODECS, Heatmap, Regression, build_codec
 from edgekp.errors import RecipeError
 from edgekp.recipe import CodecChoice, Model, Recipe
 from tests import tiny
-from train.losses import LOSSES
+from train.losses import loss_named
 from train.models import BACKBONES, HEADS, ModelSpec, build, spec_of
 from train.models.cost import count_macs, count_parameters
 from train.models.heads import IntegralHead
 from train.schedule import learning_rate
 
-CODEC_OF = {"heatmaps": "heatmap", "coordinates": "regression"}
+LOSS_OF = {"heatmap": "mse", "offset": "heatmap_offset", "udp_combined": "udp_combined", "integral": "integral",
+           "simcc": "kl", "regression": "wing"}
 OPTIONS = {"hrnet_lite": {"width": 16, "branches": 3, "blocks": 1, "modules": 1},  # 17 maps need as many features
            "mobilefacenet": {}}
+CODEC_OPTIONS = {"udp_combined": {"radius_factor": 0.15}}  # its default is made for maps of 64 cells
 
 
-def asked_for(backbone: str, head: str, input_hw: tuple[int, int] = (32, 32)) -> Recipe:
-    return tiny.recipe(input_hw, Model(backbone, head, OPTIONS[backbone]), CODEC_OF[HEADS[head].outputs[0]])
+def asked_for(backbone: str, head: str, codec: str, input_hw: tuple[int, int] = (32, 32)) -> Recipe:
+    recipe = tiny.recipe(input_hw, Model(backbone, head, OPTIONS[backbone]))
+    return replace(recipe, codec=CodecChoice(codec, CODEC_OPTIONS.get(codec, {})))
 
 
-def fitting_pairs() -> list[tuple[str, str]]:
-    """Every backbone with every head that does not refuse it."""
-    pairs = []
-    for backbone in BACKBONES:
-        for head in HEADS:
-            try:
-                spec_of(asked_for(backbone, head))
-            except RecipeError:
-                continue
-            pairs.append((backbone, head))
-    return pairs
+def fitting_trios() -> list[tuple[str, str, str]]:
+    """Every backbone with every head and every codec that do not refuse each other."""
+    trios = []
+    for backbone, head, codec in product(BACKBONES, HEADS, LOSS_OF):
+        try:
+            spec_of(asked_for(backbone, head, codec))
+        except RecipeError:
+            continue
+        trios.append((backbone, head, codec))
+    return trios
 
 
-STEPS = {"hrnet_lite": 150, "mobilefacenet": 80}
-PAIRS = fitting_pairs()
-each_pair = pytest.mark.parametrize(("backbone", "head"), PAIRS)
+TRIOS = fitting_trios()
+each_trio = pytest.mark.parametrize(("backbone", "head", "codec"), TRIOS)
 
 
-def test_every_backbone_and_every_head_has_a_partner() -> None:
-    assert {backbone for backbone, _ in PAIRS} == set(BACKBONES)
-    assert {head for _, head in PAIRS} == set(HEADS)
+def test_every_backbone_head_and_loss_has_partners() -> None:
+    backbones, heads, codecs = (set(names) for names in zip(*TRIOS, strict=True))
+    assert (backbones, heads, codecs) == (set(BACKBONES), set(HEADS), set(LOSS_OF))
 
 
-@each_pair
-def test_every_parameter_learns(backbone: str, head: str) -> None:
-    net = build(spec_of(asked_for(backbone, head))).train()
-    tiny.enliven(net)
-    output, = net(torch.randn(4, 3, 32, 32))
-    output.square().sum().backward()
+@pytest.mark.parametrize("codec", CODECS)
+def test_the_head_follows_the_codec(codec: str) -> None:
+    backbone = "mobilefacenet" if codec == "regression" else "hrnet_lite"
+    spec = spec_of(asked_for(backbone, "", codec, (64, 64)))
+    assert HEADS[spec.head].outputs == build_codec(codec, (64, 64), {}).outputs
+    assert (spec.head == codec) == (codec in ("heatmap", "offset", "udp_combined", "simcc"))
+
+
+@each_trio
+def test_every_parameter_learns(backbone: str, head: str, codec: str) -> None:
+    net = build(spec_of(asked_for(backbone, head, codec))).train()
+    for layer in net.get_submodule("head.output").modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.3)
+    outputs = net(torch.randn(4, 3, 32, 32))
+    torch.stack([output.square().sum() for output in outputs]).sum().backward()
     dead = [name for name, parameter in net.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert dead == []
 
 
-@each_pair
+@each_trio
+def test_outputs_have_the_shapes_of_the_codecs_targets(backbone: str, head: str, codec: str) -> None:
+    recipe = asked_for(backbone, head, codec, (64, 96))
+    target = recipe.build_codec().encode(np.full((2, 17, 2), 20.0), np.full((2, 17), 2))
+    outputs = build(spec_of(recipe))(torch.randn(2, 3, 64, 96))
+    assert [tuple(output.shape) for output in outputs] == [
+        target.arrays[name].shape for name in recipe.build_codec().outputs]
+
+
+# 32 pixels are enough for coordinates. Maps need more cells, and SimCC more of them at stride 16 than bins differ.
+SIZE_OF = {"regression": 32, "udp_combined": 96, "simcc": 48}
+STEPS = 80
+
+
+@each_trio
 @pytest.mark.slow
-def test_eight_samples_are_learnt_by_heart(backbone: str, head: str, rng: np.random.Generator) -> None:
-    recipe = asked_for(backbone, head, (64, 64) if head == "heatmap" else (32, 32))
-    h, w = recipe.input.input_hw
-    codec = recipe.build_codec()
-    inputs = torch.from_numpy(rng.normal(size=(8, 3, h, w)).astype(np.float32))
-    keypoints_xy = rng.uniform((0.2 * w, 0.2 * h), (0.8 * w, 0.8 * h), (8, 17, 2))
-    target = codec.encode(keypoints_xy, np.full((8, 17), 2))
-    loss_of = LOSSES["mse" if isinstance(codec, Heatmap) else "wing"]
-    goal, weight = torch.from_numpy(target.arrays[codec.outputs[0]]), torch.from_numpy(target.weight)
+def test_eight_samples_are_learnt_by_heart(backbone: str, head: str, codec: str, rng: np.random.Generator) -> None:
+    side = SIZE_OF.get(codec, 64)
+    recipe = asked_for(backbone, head, codec, (side, side))
+    decoder, loss = recipe.build_codec(), loss_named(LOSS_OF[codec], recipe.build_codec())
+    inputs = torch.from_numpy(rng.normal(size=(8, 3, side, side)).astype(np.float32))
+    keypoints_xy = rng.uniform(0.2 * side, 0.8 * side, (8, 17, 2))
+    target = decoder.encode(keypoints_xy, np.full((8, 17), 2))
+    goal = tuple(torch.from_numpy(target.arrays[name]) for name in decoder.outputs)
     net = build(spec_of(recipe)).train()
     optimizer = torch.optim.Adam(net.parameters())
     losses = []
-    for step in range(STEPS[backbone]):
-        optimizer.param_groups[0]["lr"] = learning_rate(step, STEPS[backbone], 1e-2, 10)
-        output, = net(inputs)
-        loss = loss_of(output, goal, weight)
+    for step in range(STEPS):
+        optimizer.param_groups[0]["lr"] = learning_rate(step, STEPS, 1e-2, 10)
+        outputs = net(inputs)
+        cost = loss.of(outputs, goal, torch.from_numpy(target.weight))
         optimizer.zero_grad()
-        loss.backward()
+        cost.backward()
         optimizer.step()
-        losses.append(float(loss.detach()))
-    found_xy, _ = codec.decode({codec.outputs[0]: output.detach().numpy()})
+        losses.append(float(cost.detach()))
+    arrays = {name: output.detach().numpy() for name, output in zip(decoder.outputs, outputs, strict=True)}
+    found_xy, scores = decoder.decode(arrays)
     error_px = np.linalg.norm(found_xy - keypoints_xy, axis=-1).mean()
     mean_pose_px = np.linalg.norm(keypoints_xy.mean(0) - keypoints_xy, axis=-1).mean()  # what knows no sample gets
     assert losses[-1] < 0.5 * losses[0]  # wing is steep near zero
     assert error_px < 0.15 * mean_pose_px
+    assert 0.2 < scores.mean() < 1.3
 
 
 @pytest.mark.parametrize("head", ["integral", "gdconv"])
 @pytest.mark.parametrize("skeleton", ["ibug68", "wflw98"])
 def test_mobilefacenet_has_at_most_a_million_parameters(head: str, skeleton: str) -> None:
-    recipe = asked_for("mobilefacenet", head, (112, 112))
+    recipe = asked_for("mobilefacenet", head, "regression", (112, 112))
     spec = spec_of(replace(recipe, data=replace(recipe.data, skeleton=skeleton)))
     assert spec.keypoints == int(skeleton[-2:])
     assert 800_000 < count_parameters(build(spec)) <= 1_000_000
@@ -131,8 +158,9 @@ def test_a_wrong_choice_is_refused_with_what_fits(model: Model, codec: str, mess
         spec_of(tiny.recipe(model=model, codec=codec))
 
 
-def test_a_codec_of_another_stride_is_refused() -> None:
-    recipe = replace(tiny.recipe(), codec=CodecChoice("heatmap", {"stride": 8}))
+@pytest.mark.parametrize("codec", ["heatmap", "offset", "integral", "udp_combined"])
+def test_a_codec_of_another_stride_is_refused(codec: str) -> None:
+    recipe = replace(tiny.recipe((128, 128)), codec=CodecChoice(codec, {"stride": 8}))
     with pytest.raises(RecipeError, match="stride: 8, but backbone 'hrnet_lite' has stride 4"):
         spec_of(recipe)
 
@@ -162,9 +190,30 @@ def test_integral_coordinates_of_one_cell_decode_to_the_centre_of_its_pixels(cel
 def test_an_undecided_integral_head_says_the_middle_of_the_input() -> None:
     head = IntegralHead((64, 128, 128), (4, 8, 16), 3, (64, 96)).eval()
     nn.init.zeros_(head.output.weight)
-    coordinates = head((torch.zeros(1, 64, 16, 24), torch.randn(1, 128, 8, 12), torch.randn(1, 128, 4, 6)))
+    coordinates, = head((torch.zeros(1, 64, 16, 24), torch.randn(1, 128, 8, 12), torch.randn(1, 128, 4, 6)))
     keypoints_xy, _ = Regression((64, 96)).decode({"coordinates": coordinates.detach().numpy()})
     np.testing.assert_allclose(keypoints_xy[0], [[47.5, 31.5]] * 3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("input_hw", "cells"), [((256, 192), 16 * 12), ((72, 64), 5 * 4)])
+@torch.no_grad()
+def test_simcc_flattens_a_map_of_stride_16_rounded_up(input_hw: tuple[int, int], cells: int) -> None:
+    options = {"width": 8, "branches": 2, "blocks": 1, "modules": 1}  # whose stride 8 divides 72, as 16 does not
+    net = build(ModelSpec("hrnet_lite", "simcc", 17, input_hw, options, {"bins_x": 12, "bins_y": 34})).eval()
+    assert net.get_submodule("head.output.x").in_channels == cells
+    simcc_x, simcc_y = net(torch.zeros(2, 3, *input_hw))
+    assert (simcc_x.shape, simcc_y.shape) == ((2, 17, 12), (2, 17, 34))
+
+
+@torch.no_grad()
+def test_keypoints_with_the_same_map_have_the_same_bins() -> None:
+    net = build(spec_of(asked_for("hrnet_lite", "simcc", "simcc", (64, 96)))).eval()
+    maps = net.get_submodule("head.output.maps")
+    assert isinstance(maps, nn.Conv2d)
+    maps.weight[5], maps.bias[5] = maps.weight[3], maps.bias[3]  # type: ignore[index]
+    for bins in net(torch.randn(2, 3, 64, 96)):
+        torch.testing.assert_close(bins[:, 5], bins[:, 3])
+        assert (bins[:, 5] - bins[:, 4]).abs().max() > 1e-3
 
 
 def test_macs_equal_a_count_by_hand() -> None:
@@ -183,7 +232,7 @@ def test_trap_hrnet_keeps_a_quarter_of_the_resolution(branches: int, input_hw: t
     net = build(ModelSpec("hrnet_lite", "heatmap", 17, input_hw, options)).eval()
     with torch.no_grad():
         maps, = net(torch.zeros(1, 3, *input_hw))
-    assert maps.shape[1:] == (17, *Heatmap(input_hw).map_hw)
+    assert maps.shape[1:] == (17, *Heatmap(input_hw).grid.map_hw)
 
 
 @torch.no_grad()

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from edgekp.codecs import Codec, Heatmap
+from edgekp.codecs import Codec, Regression, SimCC
 from edgekp.errors import RecipeError, unknown_name
 from edgekp.recipe import Recipe
 from edgekp.skeletons import skeleton_named
 from train.models.channels import Channels, resize
-from train.models.heads import GlobalDepthwiseHead, HeatmapHead, IntegralHead
+from train.models.heads import GlobalDepthwiseHead, HeatmapHead, IntegralHead, OffsetHead, SimCCHead, UDPCombinedHead
 from train.models.hrnet_lite import HRNetLite
 from train.models.mobilefacenet import MobileFaceNet
 from train.models.quantized import QuantizationSpec, insert_fake_quantizers
@@ -22,8 +22,10 @@ from train.models.quantized import QuantizationSpec, insert_fake_quantizers
 T = TypeVar("T")
 
 BACKBONES: dict[str, type[HRNetLite] | type[MobileFaceNet]] = {"hrnet_lite": HRNetLite, "mobilefacenet": MobileFaceNet}
-HEADS: dict[str, type[HeatmapHead] | type[IntegralHead] | type[GlobalDepthwiseHead]] = {
-    "heatmap": HeatmapHead, "integral": IntegralHead, "gdconv": GlobalDepthwiseHead}
+Head = GlobalDepthwiseHead | HeatmapHead | IntegralHead | OffsetHead | SimCCHead | UDPCombinedHead
+HEADS: dict[str, type[Head]] = {  # the first that says what a codec decodes is the codec's default
+    "heatmap": HeatmapHead, "offset": OffsetHead, "udp_combined": UDPCombinedHead, "simcc": SimCCHead,
+    "integral": IntegralHead, "gdconv": GlobalDepthwiseHead}
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class ModelSpec:
     """All that is needed to build a network before its weights are loaded.
 
     Attributes:
+        options: of the backbone.
+        head_options: what the head must know of the codec, such as the number of SimCC's bins.
         channels: widths of the layers that pruning changed, by module name.
         quantization: set once the network computes on the int8 grid.
     """
@@ -40,6 +44,7 @@ class ModelSpec:
     keypoints: int
     input_hw: tuple[int, int]
     options: dict[str, Any] = field(default_factory=dict)
+    head_options: dict[str, int] = field(default_factory=dict)
     channels: Channels = field(default_factory=dict)
     quantization: QuantizationSpec | None = None
 
@@ -51,6 +56,7 @@ class ModelSpec:
         quantization = fields["quantization"]
         return cls(backbone=fields["backbone"], head=fields["head"], keypoints=fields["keypoints"],
                    input_hw=(fields["input_hw"][0], fields["input_hw"][1]), options=fields["options"],
+                   head_options=fields.get("head_options", {}),  # older checkpoints have no head that needs any
                    channels={name: (c[0], c[1], c[2]) for name, c in fields["channels"].items()},
                    quantization=QuantizationSpec(tuple(quantization["keep_float"])) if quantization else None)
 
@@ -64,15 +70,16 @@ class KeypointNet(nn.Module):
         self.head = head
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return (self.head(self.backbone(image)),)
+        outputs: tuple[Tensor, ...] = self.head(self.backbone(image))
+        return outputs
 
 
 def spec_of(recipe: Recipe) -> ModelSpec:
     """The specification that a recipe asks for; the head follows the codec unless the recipe names one."""
     codec = recipe.build_codec()
-    head = recipe.model.head or ("heatmap" if isinstance(codec, Heatmap) else "integral")
+    head = recipe.model.head or next(name for name, kind in HEADS.items() if kind.outputs == codec.outputs)
     spec = ModelSpec(recipe.model.backbone, head, len(skeleton_named(recipe.data.skeleton)), recipe.input.input_hw,
-                     recipe.model.options)
+                     recipe.model.options, _head_options(codec))
     _check_codec(spec, codec)
     with torch.device("meta"):  # options and sizes are refused before data is read; nothing is allocated
         build(spec)
@@ -92,7 +99,8 @@ def build(spec: ModelSpec) -> nn.Module:
     if any(side % backbone.coarsest_stride for side in spec.input_hw):
         raise RecipeError(f"input.input_hw: {list(spec.input_hw)}, but backbone '{spec.backbone}' needs multiples of "
                           f"{backbone.coarsest_stride}")
-    net: nn.Module = KeypointNet(backbone, head(backbone.widths, backbone.strides, spec.keypoints, spec.input_hw))
+    net: nn.Module = KeypointNet(backbone, head(backbone.widths, backbone.strides, spec.keypoints, spec.input_hw,
+                                               **spec.head_options))
     resize(net, spec.channels)
     return insert_fake_quantizers(net, spec.quantization) if spec.quantization else net
 
@@ -120,11 +128,15 @@ def quantized(spec: ModelSpec, keep_float: tuple[str, ...]) -> ModelSpec:
     return replace(spec, quantization=QuantizationSpec(keep_float))
 
 
+def _head_options(codec: Codec) -> dict[str, int]:
+    return dict(zip(("bins_x", "bins_y"), codec.bins_xy, strict=True)) if isinstance(codec, SimCC) else {}
+
+
 def _check_codec(spec: ModelSpec, codec: Codec) -> None:
     """Refuse a head that does not speak the codec, or a map of another stride."""
     speaks = _named("head", spec.head, HEADS).outputs
     if speaks != codec.outputs:
         raise RecipeError(f"model.head: '{spec.head}' says {list(speaks)}, the codec expects {list(codec.outputs)}")
     stride = _named("backbone", spec.backbone, BACKBONES).strides[0]
-    if isinstance(codec, Heatmap) and codec.stride != stride:
+    if not isinstance(codec, (Regression, SimCC)) and codec.stride != stride:
         raise RecipeError(f"codec.options.stride: {codec.stride}, but backbone '{spec.backbone}' has stride {stride}")

@@ -1,4 +1,7 @@
-"""Heads: from a backbone's features to the outputs that a codec decodes. The last layer of each is ``output``."""
+"""Heads: from a backbone's features to the outputs that a codec decodes.
+
+The last layer of each, or the module that holds the last layers, is ``output``: steps of optimization leave it alone.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from train.models.layers import ConvBN
 
 INTEGRAL_CHANNELS = 96
 EMBEDDING = 128
+SIMCC_STRIDE = 16  # of the map that is flattened; a finer one makes the linear layers larger than the backbone
 
 
 class HeatmapHead(nn.Module):
@@ -21,15 +25,80 @@ class HeatmapHead(nn.Module):
 
     outputs: ClassVar[tuple[str, ...]] = ("heatmaps",)
     maps: ClassVar[tuple[int, ...]] = (1,)  # coarser ones would be computed for nobody
+    channels: ClassVar[int] = 1  # a keypoint
 
     def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], keypoints: int,
                  input_hw: tuple[int, int]) -> None:
         super().__init__()
-        self.output = _quiet(nn.Conv2d(widths[0], keypoints, 1))
+        self.output = _quiet(nn.Conv2d(widths[0], self.channels * keypoints, 1))
 
-    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        maps: Tensor = self.output(features[0])
-        return maps
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (self.output(features[0]),)
+
+
+class UDPCombinedHead(HeatmapHead):
+    """The same with three maps per keypoint: its disc and the two offsets."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("discs_and_offsets",)
+    channels: ClassVar[int] = 3
+
+
+class OffsetHead(nn.Module):
+    """A map and two offsets per keypoint by two 1 x 1 convolutions, each with its own scale once it is quantized."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("heatmaps", "offsets")
+    maps: ClassVar[tuple[int, ...]] = (1,)
+
+    def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], keypoints: int,
+                 input_hw: tuple[int, int]) -> None:
+        super().__init__()
+        self.output = nn.ModuleDict({"heatmaps": _quiet(nn.Conv2d(widths[0], keypoints, 1)),
+                                     "offsets": _quiet(nn.Conv2d(widths[0], 2 * keypoints, 1))})
+
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(self.output[name](features[0]) for name in self.outputs)
+
+
+class SimCCHead(nn.Module):
+    """One map per keypoint at stride 16, flattened; from its cells the bins along x and y (SimCC, RTMPose)."""
+
+    outputs: ClassVar[tuple[str, ...]] = ("simcc_x", "simcc_y")
+    maps: ClassVar[tuple[int, ...]] = (1, 2, 3)
+
+    def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], keypoints: int,
+                 input_hw: tuple[int, int], *, bins_x: int, bins_y: int) -> None:
+        super().__init__()
+        width, stride = widths[-1], strides[-1]
+        halvings: list[nn.Module] = []
+        while stride < SIMCC_STRIDE:
+            halvings.append(ConvBN(width, 2 * width, 3, stride=2))
+            width, stride = 2 * width, 2 * stride
+        self.reduce = nn.Sequential(*halvings)
+        h, w = (-(-side // stride) for side in input_hw)
+        self.output = FlatBins(width, keypoints, h * w, bins_x, bins_y)
+
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        bins: tuple[Tensor, ...] = self.output(self.reduce(features[-1]))
+        return bins
+
+
+class FlatBins(nn.Module):
+    """From (N, C, h, w) to the bins (N, K, bins) of each axis, by linear layers that all keypoints share.
+
+    They are 1 x 1 convolutions with cells and bins as channels, so that they are counted and quantized like others.
+    """
+
+    def __init__(self, channels: int, keypoints: int, cells: int, bins_x: int, bins_y: int) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(channels, keypoints, 1)
+        self.x = nn.Conv2d(cells, bins_x, 1)
+        self.y = nn.Conv2d(cells, bins_y, 1)
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, ...]:
+        keypoints, cells = self.maps.out_channels, self.x.in_channels
+        flat = self.maps(feature).reshape(-1, keypoints, cells, 1).transpose(1, 2)  # (N, h * w, K, 1)
+        return tuple(layer(flat).reshape(-1, layer.out_channels, keypoints).transpose(1, 2)
+                     for layer in (self.x, self.y))
 
 
 class IntegralHead(nn.Module):
@@ -57,11 +126,10 @@ class IntegralHead(nn.Module):
         cells_xy = torch.stack([x.repeat(h), y.repeat_interleave(w)], dim=1)
         self.register_buffer("cells_xy", cells_xy, persistent=False)  # (h * w, 2), the regression codec's units
 
-    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         merged = self.relu(self.from_fine(features[-2]) + self.from_coarse(features[-1]))
         weights = self.output(self.smooth(merged)).float().flatten(2).softmax(-1)
-        coordinates: Tensor = weights @ self.cells_xy
-        return coordinates
+        return (weights @ self.cells_xy,)
 
 
 class GlobalDepthwiseHead(nn.Module):
@@ -81,9 +149,9 @@ class GlobalDepthwiseHead(nn.Module):
         self.output = _quiet(nn.Conv2d(EMBEDDING, 2 * keypoints, 1))
         self.keypoints = keypoints
 
-    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         coordinates: Tensor = self.output(self.embed(self.pool(self.expand(features[-1])))).float()
-        return coordinates.reshape(-1, self.keypoints, 2)
+        return (coordinates.reshape(-1, self.keypoints, 2),)
 
 
 def _quiet(layer: nn.Conv2d) -> nn.Conv2d:

@@ -1,0 +1,48 @@
+"""``python -m benchmarks``: ours against a stated alternative, measured in turn in one run, into runs/bench.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"  # before numpy is loaded: what is compared is one thread against one thread
+
+BENCHMARKS = ("targets", "openpose", "decode", "preprocess", "oks_ap", "loader")
+Record = dict[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], help="which ones (default: all)")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench.json"))
+    arguments = parser.parse_args(argv)
+    records = []
+    for name in arguments.names or BENCHMARKS:
+        for record in _records(name)():
+            records.append(record)
+            print(line(record), flush=True)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(records, indent=1) + "\n")
+    return 0
+
+
+def _records(name: str) -> Callable[[], list[Record]]:
+    records: Callable[[], list[Record]] = import_module(f"benchmarks.{name}").records
+    return records
+
+
+def line(record: Record) -> str:
+    """One record, aligned: what it is, our time, the alternative's, and how many times faster ours is."""
+    return (f"{record['name']:44} {record['ours_us']:10.1f} us   {record['alternative_us']:10.1f} us "
+            f"{record['ratio']:7.1f} x   {record['alternative']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""The command ``edgekp``: look after data sets and artifacts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgekp import show_command
+from edgekp.artifact import verify_artifact
+from edgekp.cli import Commands, add_debug, run
+from edgekp.doctor import command as doctor_command
+from edgekp.importers import command as import_command
+
+
+def add_verify(commands: Commands) -> None:
+    verify = commands.add_parser("verify", help="check digests, contract and golden vectors of an artifact folder")
+    verify.add_argument("artifact", type=Path, metavar="ARTIFACT_DIR")
+    add_debug(verify)
+    verify.set_defaults(command=_verify)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    artifact = verify_artifact(arguments.artifact)
+    print(f"{arguments.artifact}: {artifact.kind} '{artifact.contract.skeleton.name}', "
+          f"{len(artifact.files)} files with the digests of the manifest, golden vectors reproduced")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="edgekp", description="Look after data sets and artifacts.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add_to in (import_command.add_to, doctor_command.add_to, show_command.add_to, add_verify):
+        add_to(commands)
+    return run(lambda arguments: int(arguments.command(arguments)), parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

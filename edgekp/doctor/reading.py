@@ -1,0 +1,35 @@
+"""Annotation files and their images, read for the examination; only what is no JSON text is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgekp.coco import read_json
+from edgekp.doctor.dataset import DataSet, Plan
+from edgekp.doctor.picture_file import look_at
+from edgekp.doctor.skeleton_choice import skeleton_of
+from edgekp.skeletons import Skeleton
+
+
+def read_sets(paths: Sequence[Path], images: Path | None = None, skeleton: Skeleton | None = None,
+              plan: Plan | None = None, decode: bool = True) -> list[DataSet]:
+    """One data set a file.
+
+    Args:
+        images: folder of the image files; by default each file's own.
+        skeleton: by default the one that each file's categories tell.
+        decode: also read the pixels, not only the headers.
+
+    Raises:
+        DataError: A file is missing or no JSON.
+    """
+    are_clear = len({path.name for path in paths}) == len(paths)
+    sets = []
+    for path in paths:
+        document = read_json(path)
+        data = DataSet(path.name if are_clear else str(path), document, images or path.parent,
+                       skeleton or skeleton_of(document), plan)
+        sets.append(replace(data, pictures=look_at(data.root, data.file_names, decode)))
+    return sets

@@ -1,0 +1,187 @@
+"""Width, height and EXIF orientation from the first bytes of an image file; decodes no pixel.
+
+Reads JPEG, PNG, BMP, GIF and WebP by their signature, whatever the file is called. The layouts follow the formats'
+specifications: ITU T.81, the PNG and WebP specifications, GIF89a, the BITMAPINFOHEADER, and Exif 2.3 in TIFF 6.0.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from edgekp.errors import DataError
+
+UPRIGHT = 1
+ORIENTATION_TAG = 0x0112
+EXIF_PREFIX = b"Exif\0\0"
+EXIF_LIMIT = 1 << 16  # bytes: a JPEG segment holds no more, and the tag stands near the beginning
+JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, less DHT, JPG and DAC
+JPEG_BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # a stuffed 0xFF, TEM, RSTn, SOI: no length follows
+JPEG_SCAN, JPEG_END, JPEG_APP1 = 0xDA, 0xD9, 0xE1
+JPEG_SEARCH_LIMIT = 1 << 20  # bytes looked at between segments: a hostile file ends the search instead of a day
+
+
+class ImageSize(NamedTuple):
+    """Size of the stored pixels.
+
+    Attributes:
+        exif_orientation: 1 (upright) to 8; viewers and labelling tools turn the picture by it, COCO does not.
+    """
+
+    width: int
+    height: int
+    exif_orientation: int = UPRIGHT
+
+
+class _Damage(Exception):
+    """What is wrong with a header; becomes a DataError with the file's name."""
+
+
+def image_size(path: str | Path) -> ImageSize:
+    """Size and orientation of an image file, from its header alone.
+
+    Raises:
+        DataError: The file is missing, of another format, cut short, or its header contradicts itself.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            size = _size(file)
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the image ({error.strerror})") from error
+    except (_Damage, struct.error) as error:
+        reason = error if isinstance(error, _Damage) else "its header is cut short"
+        raise DataError(f"{path}: {reason}; replace the file") from error
+    if size.width < 1 or size.height < 1:
+        raise DataError(f"{path}: its header says {size.width} x {size.height} pixels; replace the file")
+    return size
+
+
+def _size(file: BinaryIO) -> ImageSize:
+    start = file.read(12)
+    for signature, reader in ((b"\xff\xd8\xff", _jpeg), (b"\x89PNG\r\n\x1a\n", _png), (b"BM", _bmp),
+                              (b"GIF87a", _gif), (b"GIF89a", _gif)):
+        if start.startswith(signature):
+            file.seek(0)
+            return reader(file)
+    if start[:4] == b"RIFF" and start[8:] == b"WEBP":
+        return _webp(file)
+    raise _Damage("neither JPEG, PNG, BMP, GIF nor WebP" if start else "an empty file")
+
+
+def _jpeg(file: BinaryIO) -> ImageSize:
+    orientation = UPRIGHT
+    for marker, length in _jpeg_segments(file):
+        if marker in JPEG_SIZE_MARKERS:
+            height, width = struct.unpack(">xHH", file.read(5))
+            if height == 0:
+                raise _Damage("a JPEG whose header leaves the height to a later DNL segment")
+            return ImageSize(width, height, orientation)
+        if marker == JPEG_APP1 and orientation == UPRIGHT:
+            orientation = _exif_orientation(file.read(length))
+    raise AssertionError("the segments end with an error")
+
+
+def _jpeg_segments(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Each segment before the pixels as (marker, bytes of content), the file standing at its content."""
+    after_ff = False
+    for _ in range(JPEG_SEARCH_LIMIT):
+        byte = file.read(1)
+        if not byte:
+            raise _Damage("a JPEG that ends before it says its size")
+        if not after_ff or byte == b"\xff":  # stray bytes and fill bytes, which decoders skip
+            after_ff = byte == b"\xff"
+            continue
+        after_ff, marker = False, byte[0]
+        if marker in JPEG_BARE_MARKERS:
+            continue
+        if marker in (JPEG_SCAN, JPEG_END):
+            break
+        length, = struct.unpack(">H", file.read(2))
+        if length < 2:
+            raise _Damage(f"a JPEG with a segment of {length} bytes")
+        content = file.tell()
+        yield marker, length - 2
+        file.seek(content + length - 2)
+    raise _Damage("a JPEG that never says its size")
+
+
+def _png(file: BinaryIO) -> ImageSize:
+    length, name, width, height = struct.unpack(">8xI4sII", file.read(24))
+    if (length, name) != (13, b"IHDR"):
+        raise _Damage("a PNG that does not begin with its size")
+    file.seek(8 + 12 + length)
+    while True:
+        length, name = struct.unpack(">I4s", file.read(8))
+        if name in (b"IDAT", b"IEND"):
+            return ImageSize(width, height)
+        content = file.tell()
+        if name == b"eXIf":
+            return ImageSize(width, height, _tiff_orientation(file.read(min(length, EXIF_LIMIT))))
+        file.seek(content + length + 4)  # a checksum follows
+
+
+def _bmp(file: BinaryIO) -> ImageSize:
+    header_size, = struct.unpack("<14xI", file.read(18))
+    if header_size == 12:  # OS/2
+        return ImageSize(*struct.unpack("<HH", file.read(4)))
+    width, height = struct.unpack("<ii", file.read(8))
+    return ImageSize(width, abs(height))  # a negative height is stored from the top
+
+
+def _gif(file: BinaryIO) -> ImageSize:
+    return ImageSize(*struct.unpack("<6xHH", file.read(10)))
+
+
+def _webp(file: BinaryIO) -> ImageSize:
+    name, length = struct.unpack("<4sI", file.read(8))
+    content = file.tell()
+    if name == b"VP8 ":
+        start_code, width, height = struct.unpack("<3x3sHH", file.read(10))
+        if start_code != b"\x9d\x01\x2a":
+            raise _Damage("a WebP without a key frame")
+        return ImageSize(width & 0x3FFF, height & 0x3FFF)
+    if name == b"VP8L":
+        signature, bits = struct.unpack("<BI", file.read(5))
+        if signature != 0x2F:
+            raise _Damage("a lossless WebP without its signature")
+        return ImageSize((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+    if name != b"VP8X":
+        raise _Damage(f"a WebP that begins with {name!r}")
+    flags, width, height = struct.unpack("<B3x3s3s", file.read(10))
+    size = ImageSize(int.from_bytes(width, "little") + 1, int.from_bytes(height, "little") + 1)
+    return size._replace(exif_orientation=_webp_orientation(file, content + length)) if flags & 0x08 else size
+
+
+def _webp_orientation(file: BinaryIO, position: int) -> int:
+    """Of the EXIF chunk, which stands behind the pixels; ``position`` is where the chunks go on."""
+    while True:
+        file.seek(position + position % 2)  # chunks begin at even places
+        name, length = struct.unpack("<4sI", file.read(8))
+        if name == b"EXIF":
+            content = file.read(min(length, EXIF_LIMIT))
+            return _exif_orientation(content) if content.startswith(EXIF_PREFIX) else _tiff_orientation(content)
+        position = file.tell() + length
+
+
+def _exif_orientation(content: bytes) -> int:
+    """Of an APP1 segment, which may hold something else than EXIF, such as XMP."""
+    return _tiff_orientation(content[len(EXIF_PREFIX):]) if content.startswith(EXIF_PREFIX) else UPRIGHT
+
+
+def _tiff_orientation(tiff: bytes) -> int:
+    """Tag 0x0112 of the first directory; a broken or silent one means upright, as viewers take it."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
+        return UPRIGHT
+    try:
+        start, = struct.unpack_from(order + "I", tiff, 4)
+        count, = struct.unpack_from(order + "H", tiff, start)
+        for entry in range(min(count, (len(tiff) - start) // 12)):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, start + 2 + 12 * entry)
+            if (tag, kind) == (ORIENTATION_TAG, 3):
+                return value if 1 <= value <= 8 else UPRIGHT
+    except struct.error:
+        pass
+    return UPRIGHT
