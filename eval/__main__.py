@@ -13,12 +13,13 @@ from edgekp.artifact import Artifact, require_same_contract, verify_artifact
 from edgekp.cli import add_debug, recipe_of, run, stage_parser
 from edgekp.coco import read_json
 from edgekp.errors import ArtifactError, DataError, EdgekpError
-from edgekp.skeletons import SKELETONS
+from edgekp.recipe import Eval, Gate
 from edgekp.stage import say
+from eval import latency_command, waterfall_command
 from eval.accuracy_gate import judge_accuracy
 from eval.evaluate import evaluate_run
 from eval.ground_truth import read_ground_truth, skeleton_of
-from eval.latency_gate import LIMIT, judge_latency
+from eval.latency_gate import judge_latency
 from eval.metrics import METRICS, measurable, measure, metrics_for
 from eval.predict import predict
 from eval.recipe_gate import gate_run
@@ -69,31 +70,32 @@ def _score(arguments: argparse.Namespace) -> int:
 def _gate(arguments: argparse.Namespace) -> int:
     """Verdict on a candidate, or on all optimized models of a recipe's run."""
     if arguments.baseline is None and arguments.candidate is None:
-        _refuse(arguments, ("data", "images", "metric", "budget"), "belongs to --baseline and --candidate; "
-                "for a recipe use --set eval.metric=... and --set gate.budget=...")
+        _refuse(arguments, ("data", "images", "metric", "budget", "latency_limit"), "belongs to --baseline and "
+                "--candidate; for a recipe use --set eval.metric=..., gate.budget=... and gate.latency_ratio=...")
         return _conclude(gate_run(recipe_of(arguments), arguments.target, arguments.force), arguments)
     baseline, candidate = _pair(arguments)
     skeleton = baseline.contract.skeleton
     truth = read_ground_truth(_needed(arguments.data, "--data"), skeleton, arguments.images)
     first, second = predict([baseline, candidate], truth)
     metric = arguments.metric or metrics_for(skeleton)[0]
-    return _conclude([judge_accuracy(truth, first, second, metric, arguments.budget)], arguments)
-
-
-def _latency(arguments: argparse.Namespace) -> int:
-    """Verdict on a candidate's latency."""
-    verdict = judge_latency(arguments.baseline, arguments.candidate, arguments.limit)
-    print(_percentile_lines(verdict))
-    print(as_lines([verdict]))
-    if arguments.json:
-        write_json(arguments.json, as_json([verdict]))
-    return EXIT_CODES[verdict.outcome]
+    verdicts = [judge_accuracy(truth, first, second, Eval(metric=metric), Gate(budget=arguments.budget))]
+    if arguments.latency_limit is not None:
+        verdicts.append(judge_latency(arguments.baseline, arguments.candidate, arguments.latency_limit))
+    return _conclude(verdicts, arguments)
 
 
 def _report(arguments: argparse.Namespace) -> int:
     """One HTML file for a run."""
     from eval.html_report import write_report
     write_report(arguments.run, arguments.out)
+    print(arguments.out)
+    return 0
+
+
+def _card(arguments: argparse.Namespace) -> int:
+    """One Markdown file: what the final model is, how to feed it, what was measured, what nobody knows of it."""
+    from eval.model_card import write_model_card
+    write_model_card(arguments.run, arguments.out)
     print(arguments.out)
     return 0
 
@@ -115,7 +117,7 @@ def _refuse(arguments: argparse.Namespace, options: tuple[str, ...], why: str) -
     """An option that would have no effect is an error, not silence."""
     for option in options:
         if getattr(arguments, option) is not None:
-            raise EdgekpError(f"--{option} {why}")
+            raise EdgekpError(f"--{option.replace('_', '-')} {why}")
 
 
 def _show(metrics: dict[str, float], instances: int, facts: dict[str, Any], path: Path | None) -> int:
@@ -138,25 +140,24 @@ def _conclude(verdicts: list[Verdict], arguments: argparse.Namespace) -> int:
     return EXIT_CODES[worst(verdicts)]
 
 
-def _percentile_lines(verdict: Verdict) -> str:
-    """Wall times of both models, one line each."""
-    return "\n".join("   ".join([who.ljust(9), *(f"{name} {value:8.3f} ms" for name, value in
-                                                 verdict.numbers[f"{who}_wall_ms"].items())])
-                     for who in ("baseline", "candidate"))
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m eval", description="Measure models and judge them.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_score(commands)
     _add_gate(commands)
-    _add_latency(commands)
+    latency_command.add_to(commands)
+    waterfall_command.add_to(commands)
     report = commands.add_parser("report", help="one HTML file for a run", description=_report.__doc__)
     report.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run's folder, runs/R")
     report.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML file to write")
     add_debug(report)
     report.set_defaults(command=_report)
+    card = commands.add_parser("card", help="the model card of a run's final model", description=_card.__doc__)
+    card.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run's folder, runs/R")
+    card.add_argument("--out", type=Path, required=True, metavar="FILE", help="the Markdown file to write")
+    add_debug(card)
+    card.set_defaults(command=_card)
     return parser
 
 
@@ -174,7 +175,7 @@ def _add_score(commands: Any) -> None:
     parser.add_argument("--gt", type=Path, required=True, metavar="COCO.json", help="the annotations")
     parser.add_argument("--results", type=Path, required=True, metavar="FILE", help="predictions, COCO results format")
     parser.add_argument("--metric", choices=list(METRICS), help="default: all that make sense for the skeleton")
-    parser.add_argument("--skeleton", choices=list(SKELETONS), help="default: by the keypoints of the annotations")
+    parser.add_argument("--skeleton", metavar="NAME|FILE.toml", help="default: by the keypoints of the annotations")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the metrics")
     add_debug(parser)
     parser.set_defaults(command=_score)
@@ -189,20 +190,11 @@ def _add_gate(commands: Any) -> None:
     parser.add_argument("--budget", type=float, help="allowed loss: points of AP or PCK as a fraction (0.02 is 2 "
                         "points), for nme a share of the baseline's. Default 0.02; from 2000 instances on 1 %% of the "
                         "baseline's AP or PCK")
+    parser.add_argument("--latency-limit", type=float, metavar="RATIO",
+                        help="also judge the latency, on this machine: the largest allowed ratio, such as 1.05")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdict with its numbers")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the verdict as JUnit XML")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the verdict as a Markdown table")
-
-
-def _add_latency(commands: Any) -> None:
-    parser = commands.add_parser("latency", help="is a candidate slower than its baseline on this machine?",
-                                 description=_latency.__doc__)
-    parser.add_argument("--baseline", type=Path, required=True, metavar="DIR", help="artifact to hold it against")
-    parser.add_argument("--candidate", type=Path, required=True, metavar="DIR", help="artifact to judge")
-    parser.add_argument("--limit", type=float, default=LIMIT, help="largest allowed ratio (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdict with its numbers")
-    add_debug(parser)
-    parser.set_defaults(command=_latency)
 
 
 def _stage_command(commands: Any, name: str, summary: str, command: Any) -> argparse.ArgumentParser:

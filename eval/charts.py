@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -54,6 +55,14 @@ class LossInterval:
     upper: float
 
 
+@dataclass(frozen=True)
+class Level:
+    """The metric after one step of a waterfall."""
+
+    label: str
+    value: float
+
+
 def training_chart(curves: Sequence[Curve]) -> str:
     """One panel a curve, above each other, over the same epochs."""
     with _figure(0.5 + 1.3 * len(curves), "training") as (figure, drawn):
@@ -96,6 +105,22 @@ def interval_chart(losses: Sequence[LossInterval]) -> str:
         axes.axvline(0, color=FAINT, linewidth=1.2)
         _name_rows(axes, [loss.label for loss in losses])
         axes.set_xlabel("loss, share of the budget")
+    return drawn[0]
+
+
+def waterfall_chart(levels: Sequence[Level], metric: str, lower_is_better: bool) -> str:
+    """A row a step: a bar from the value before it to the value after it, in another colour where it lost."""
+    with _figure(0.8 + 0.32 * len(levels), f"waterfall {metric}") as (figure, drawn):
+        axes = figure.subplots()
+        axes.plot([levels[0].value], [0], "o", color=FIRST)
+        for row, (before, after) in enumerate(pairwise(levels), start=1):
+            lost = after.value > before.value if lower_is_better else after.value < before.value
+            axes.barh(row, after.value - before.value, left=before.value, height=0.6, color=SECOND if lost else FIRST)
+            axes.plot([before.value] * 2, [row - 1, row], color=FAINT, linewidth=1)
+            axes.plot([after.value], [row], "|", color=INK, markersize=9)
+        _name_rows(axes, [level.label for level in levels])
+        axes.margins(x=0.08)
+        axes.set_xlabel(metric)
     return drawn[0]
 
 

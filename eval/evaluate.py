@@ -19,15 +19,16 @@ from edgekp.coco import read_json
 from edgekp.errors import StageError
 from edgekp.recipe import Data, Recipe, locate
 from edgekp.sample import Float
+from edgekp.skeleton_file import skeleton_digest
 from edgekp.skeletons import skeleton_named
 from edgekp.stage import Key, require_stage, run_stage, say
 from eval.ground_truth import GroundTruth, read_ground_truth
 from eval.latency import machine, percentiles_ms, time_in_fresh_process
-from eval.metrics import measurable, measure, metrics_for
+from eval.metrics import interval_of, measurable, measure, measure_keypoints, metrics_for
 from eval.predict import predict
 from eval.results import Result, lay_beside, read_results
 
-VERSION = 1
+VERSION = 2
 LATENCY_SEED = 0
 
 
@@ -46,12 +47,15 @@ class ValidationSet:
 def evaluate_run(recipe: Recipe, target: str, force: bool = False) -> Path:
     """Measure the run's models for a target, unless that is up to date; the result folder."""
     models, sets = run_models(recipe, target), validation_sets(recipe.data, recipe.run_folder)
+    truths = {data.name: data.read(recipe) for data in sets}
     inputs = {f"model {name}": sha256(artifact.folder / "manifest.json") for name, artifact in models.items()}
-    inputs |= {f"data {data.name}": sha256(data.labels) for data in sets}
+    inputs |= {f"data {name}": truth.labels_sha256 for name, truth in truths.items()}
+    inputs |= {f"images {name}": truth.images_sha256() for name, truth in truths.items()}
+    inputs |= skeleton_digest(recipe.data.skeleton)
     settings = {"eval": recipe.eval, "data": recipe.data, "target": target, "machine": machine()}
     folder = recipe.run_folder / "eval"
     key = Key("eval", VERSION, settings, inputs)
-    run_stage(folder, key, lambda scratch: _measure(scratch, recipe, models, sets), force=force)
+    run_stage(folder, key, lambda scratch: _measure(scratch, recipe, models, truths), force=force)
     return folder
 
 
@@ -92,29 +96,30 @@ def metrics_of(recipe: Recipe) -> tuple[str, ...]:
     return (recipe.eval.metric, *(name for name in fitting if name != recipe.eval.metric))
 
 
-def _measure(scratch: Path, recipe: Recipe, models: dict[str, Artifact], sets: list[ValidationSet]) -> None:
+def _measure(scratch: Path, recipe: Recipe, models: dict[str, Artifact], truths: dict[str, GroundTruth]) -> None:
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for data in sets:
-        truth = data.read(recipe)
+    for data, truth in truths.items():
         for name, results in zip(models, predict(list(models.values()), truth), strict=True):
-            path = predictions_file(scratch, name, data.name)
+            path = predictions_file(scratch, name, data)
             write_file(path, json.dumps(results, allow_nan=False) + "\n")
-            found[name, data.name] = {"instances": len(truth.labels.instances), "predicted": len(results),
-                                      "metrics": _metrics(truth, results, metrics_of(recipe))}
+            found[name, data] = {"instances": len(truth.labels.instances), "predicted": len(results),
+                                 **_accuracy(truth, results, recipe)}
     say(f"eval: latency of {', '.join(models)}, in turn")
     times = time_in_fresh_process([artifact.folder for artifact in models.values()], LATENCY_SEED)
     wall_ms = dict(zip(models, times.wall_ms, strict=True))
-    records = [{"model": name, "data": data.name, **found[name, data.name], **_describe(models[name], wall_ms[name])}
-               for data in sets for name in models]
+    records = [{"model": name, "data": data, **found[name, data], **_describe(models[name], wall_ms[name])}
+               for data in truths for name in models]
     write_file(scratch / "metrics.json", json.dumps(records, indent=1, allow_nan=False) + "\n")
 
 
-def _metrics(truth: GroundTruth, results: list[Result], names: tuple[str, ...]) -> dict[str, float]:
+def _accuracy(truth: GroundTruth, results: list[Result], recipe: Recipe) -> dict[str, Any]:
     """All numbers; without NME where instances lack a prediction, and none where all do."""
     if not results:
-        return {}
+        return {"metrics": {}, "interval": None, "keypoints": {}}
     scored = lay_beside(truth, results)
-    return measure(scored, measurable(scored, names))
+    names = measurable(scored, metrics_of(recipe))
+    return {"metrics": measure(scored, names, recipe.eval), "interval": interval_of(scored, names[0], recipe.eval),
+            "keypoints": measure_keypoints(scored)}
 
 
 def _describe(artifact: Artifact, wall_ms: Float) -> dict[str, Any]:

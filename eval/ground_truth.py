@@ -1,18 +1,20 @@
-"""Ground truth of an evaluation: the instances that are measured, and the whole file as pycocotools must see it.
+"""Ground truth of an evaluation: the instances that are measured, and all annotations as COCO's matching needs them.
 
 Crowds and persons without keypoints are not measured, but OKS AP must know them: a detection there is ignored.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgekp.atomic import sha256
 from edgekp.coco import Labels, read_coco, read_json
 from edgekp.errors import DataError
 from edgekp.sample import Bool, Float, Int
@@ -21,19 +23,48 @@ from edgekp.stage import say
 
 
 @dataclass(frozen=True)
+class Annotations:
+    """All A annotations of a file in its order: persons, crowds, and persons without a labelled keypoint.
+
+    Attributes:
+        image: (A,) position of the image in the ground truth's ``image_ids``.
+        category_id: (A,)
+        keypoints_xy: (A, K, 2) image pixels.
+        labelled: (A, K) True where a human gave a position.
+        bbox_xywh: (A, 4) image pixels.
+        area_px2: (A,) pixels squared.
+        crowd: (A,) True for a region of many persons.
+    """
+
+    image: Int
+    category_id: Int
+    keypoints_xy: Float
+    labelled: Bool
+    bbox_xywh: Float
+    area_px2: Float
+    crowd: Bool
+
+    @property
+    def ignored(self) -> Bool:
+        """(A,) True where a detection neither helps nor hurts."""
+        return np.asarray(self.crowd | ~self.labelled.any(1))
+
+
+@dataclass(frozen=True)
 class GroundTruth:
     """One annotation file. Arrays are in the order of ``labels.instances``, the N instances that are measured.
 
     Attributes:
-        annotations: all annotations with the fields that pycocotools reads and ids from 1; it takes an id of 0
-            for "not matched".
-        category_of: category of every annotation, by its id in the file.
+        annotations: the instances, and with them what a detection may also lie on.
+        category_of: category of every annotation, by its id.
+        head_size_px: (N,) what MPII's PCKh divides by; NaN where the file does not say.
     """
 
     labels: Labels
     skeleton: Skeleton
-    annotations: tuple[dict[str, Any], ...]
+    annotations: Annotations
     category_of: dict[int, int]
+    head_size_px: Float
 
     @property
     def category_ids(self) -> list[int]:
@@ -45,9 +76,14 @@ class GroundTruth:
         return np.stack([instance.keypoints_xy for instance in self.labels.instances])
 
     @cached_property
+    def visibility(self) -> Int:
+        """(N, K) 0 not labelled, 1 labelled but hidden, 2 visible."""
+        return np.stack([instance.visibility for instance in self.labels.instances])
+
+    @cached_property
     def labelled(self) -> Bool:
         """(N, K) True where a human gave a position."""
-        return np.stack([instance.labelled for instance in self.labels.instances])
+        return np.asarray(self.visibility > 0)
 
     @cached_property
     def bbox_xywh(self) -> Float:
@@ -61,55 +97,107 @@ class GroundTruth:
 
     @cached_property
     def image_ids(self) -> Int:
-        """(I,) sorted ids of the images with a measured instance: what a bootstrap draws from."""
-        return np.unique([instance.image.id for instance in self.labels.instances])
+        """(I,) sorted ids of the file's images: what a bootstrap draws from."""
+        return np.unique([image.id for image in self.labels.images])
 
     @cached_property
     def image_index(self) -> Int:
         """(N,) position of each instance's image in ``image_ids``."""
         return np.searchsorted(self.image_ids, [instance.image.id for instance in self.labels.instances])
 
-    def per_image(self, values: Float) -> Float:
-        """(I,) sums of (N,) values over the instances of each image."""
-        return np.bincount(self.image_index, values, len(self.image_ids)).astype(np.float64)
+    @property
+    def n_measured_images(self) -> int:
+        """How many images hold an instance that is measured."""
+        return len(np.unique(self.image_index))
+
+    @cached_property
+    def labels_sha256(self) -> str:
+        """Hex digest of the annotation file."""
+        return sha256(self.labels.path)
+
+    def images_sha256(self) -> str:
+        """Hex digest of the files of the measured images, in the order of their ids.
+
+        Raises:
+            DataError: One cannot be read.
+        """
+        paths = {instance.image.id: Path(instance.image.path) for instance in self.labels.instances}
+        whole = hashlib.sha256()
+        for number, path in sorted(paths.items()):
+            try:
+                whole.update(bytes.fromhex(sha256(path)))
+            except OSError as error:
+                raise DataError(f"{path}: cannot read the image with id {number} of {self.labels.path} "
+                                f"({error.strerror})") from error
+        return whole.hexdigest()
+
+    def per_image(self, values: Float | Int) -> Float:
+        """(I, S) sums of (N, S) values over the instances of each image."""
+        sums = np.zeros((len(self.image_ids), values.shape[1]))
+        np.add.at(sums, self.image_index, values)
+        return sums
 
 
 def read_ground_truth(path: Path, skeleton: Skeleton, images: Path | None = None) -> GroundTruth:
     """Check an annotation file and read all of it.
 
     Raises:
-        DataError: What ``read_coco`` refuses, or a crowd or unlabelled person without a usable box.
+        DataError: What ``read_coco`` refuses, an id that occurs twice, or a crowd or unlabelled person without a
+            usable box.
     """
     labels = read_coco(path, skeleton, images)
-    entries = read_json(path)["annotations"]
     image_ids = {image.id for image in labels.images}
-    annotations = tuple(_as_pycocotools_reads(path, entry, number, len(skeleton), image_ids)
-                        for number, entry in enumerate(entries, start=1))
-    category_of = {int(entry["id"]): annotation["category_id"]
-                   for entry, annotation in zip(entries, annotations, strict=True)}
-    return GroundTruth(labels, skeleton, annotations, category_of)
+    entries = {}
+    for raw in read_json(path)["annotations"]:
+        entry = _checked(path, raw, len(skeleton), image_ids)
+        if entry.id in entries:
+            raise DataError(f"{path}: annotation id {entry.id} occurs twice; ids must be unique")
+        entries[entry.id] = entry
+    category_of = {number: entry.category_id for number, entry in entries.items()}
+    head_size_px = np.array([entries[instance.id].head_size_px for instance in labels.instances])
+    annotations = _as_arrays(list(entries.values()), np.unique(list(image_ids)))
+    return GroundTruth(labels, skeleton, annotations, category_of, head_size_px)
 
 
-def _as_pycocotools_reads(path: Path, entry: dict[str, Any], number: int, k: int,
-                          image_ids: set[int]) -> dict[str, Any]:
-    """One annotation with every field that COCOeval reads, whatever the file left out."""
-    where = f"{path}: annotation {entry.get('id')}"
-    keypoints = entry.get("keypoints") or [0] * (3 * k)
+class _Entry(NamedTuple):
+    """One annotation with every field that the metrics read, whatever the file left out."""
+
+    id: int
+    image_id: int
+    category_id: int
+    keypoints: list[float]
+    bbox: list[float]
+    area: float
+    crowd: bool
+    head_size_px: float
+
+
+def _checked(path: Path, raw: dict[str, Any], k: int, image_ids: set[int]) -> _Entry:
+    where = f"{path}: annotation {raw.get('id')}"
+    keypoints = raw.get("keypoints") or [0] * (3 * k)
     try:
-        int(entry["id"])
-        fields = {"id": number, "image_id": int(entry["image_id"]), "category_id": int(entry.get("category_id", 1)),
-                  "bbox": [float(v) for v in entry["bbox"]], "area": float(entry.get("area", 0)),
-                  "iscrowd": int(entry.get("iscrowd", 0)), "keypoints": [float(v) for v in keypoints],
-                  "num_keypoints": sum(v > 0 for v in keypoints[2::3])}
+        entry = _Entry(int(raw["id"]), int(raw["image_id"]), int(raw.get("category_id", 1)),
+                       [float(v) for v in keypoints], [float(v) for v in raw["bbox"]], float(raw.get("area", 0)),
+                       bool(int(raw.get("iscrowd", 0))), float(raw.get("head_size_px", math.nan)))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: lacks a usable id, image_id, bbox, area or keypoints ({error})") from error
-    if len(fields["bbox"]) != 4 or not all(map(math.isfinite, [*fields["bbox"], fields["area"], *fields["keypoints"]])):
-        raise DataError(f"{where}: bbox {entry['bbox']}, area {fields['area']}; these and keypoints must be finite")
-    if fields["image_id"] not in image_ids:
-        raise DataError(f"{where}: image_id {fields['image_id']} is not among the file's images")
+    if len(entry.bbox) != 4 or not all(map(math.isfinite, [*entry.bbox, entry.area, *entry.keypoints])):
+        raise DataError(f"{where}: bbox {raw['bbox']}, area {entry.area}; these and keypoints must be finite")
+    if entry.image_id not in image_ids:
+        raise DataError(f"{where}: image_id {entry.image_id} is not among the file's images")
     if len(keypoints) != 3 * k:
         raise DataError(f"{where}: {len(keypoints)} keypoint values, expected 3 x {k}")
-    return fields
+    if entry.head_size_px <= 0 or math.isinf(entry.head_size_px):
+        raise DataError(f"{where}: head_size_px {entry.head_size_px}, expected a number above 0, as PCKh divides by it")
+    return entry
+
+
+def _as_arrays(entries: list[_Entry], image_ids: Int) -> Annotations:
+    triplets = np.array([entry.keypoints for entry in entries]).reshape(len(entries), -1, 3)
+    return Annotations(np.searchsorted(image_ids, [entry.image_id for entry in entries]),
+                       np.array([entry.category_id for entry in entries]), triplets[..., :2], triplets[..., 2] > 0,
+                       np.array([entry.bbox for entry in entries]), np.array([entry.area for entry in entries]),
+                       np.array([entry.crowd for entry in entries]))
 
 
 def skeleton_of(path: Path, name: str | None) -> Skeleton:

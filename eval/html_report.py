@@ -12,9 +12,18 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from eval.charts import Curve, LossInterval, Point, interval_chart, trade_off_chart, training_chart
+from eval.charts import (
+    Curve,
+    Level,
+    LossInterval,
+    Point,
+    interval_chart,
+    trade_off_chart,
+    training_chart,
+    waterfall_chart,
+)
 from eval.comparison import HEADLINE, LOWER_IS_BETTER, compared, headline_change
-from eval.pictures import BASELINE, FINAL, TRUTH, Picture, make_pictures
+from eval.pictures import BASELINE, FINAL, TRUTH, Picture, Regression, make_pictures, make_regressions
 from eval.run_files import RunFiles, eval_command, read_run, settings_of
 from eval.verdict import write_output
 
@@ -22,6 +31,9 @@ TEMPLATE = "report_template.html"
 VALIDATION = {"nme": ("val_error", "validation: mean error, share of √area"),
               "pck": ("val_pck@0.2", "validation: PCK@0.2"), "oks_ap": ("val_pck@0.2", "validation: PCK@0.2")}
 NOT_JUDGED = "not judged"
+LAYERS_SHOWN = 12
+PARTS_SHOWN = 12
+PICTURES_A_REGRESSION = 3  # of those that the recipe asks for; each regression is a pair of its own
 
 
 def write_report(run: Path, out: Path) -> None:
@@ -44,7 +56,10 @@ def render(files: RunFiles) -> str:
                                           for data in files.data_names],
         models=files.models, groups=compared(files.records), trade_offs=_trade_offs(files), trainings=_trainings(files),
         gates=files.gates["gates"] if files.gates else [], intervals=_intervals(files), steps=_steps(files),
-        pictures=_pictures(files), colors={"truth": TRUTH, "baseline": BASELINE, "final": FINAL}, keys=_keys(files))
+        parts=_parts(files), waterfall=_waterfall(files),
+        layers=files.waterfall["layers"][:LAYERS_SHOWN] if files.waterfall else [],
+        pictures=_pictures(files), regressions=_regressions(files),
+        colors={"truth": TRUTH, "baseline": BASELINE, "final": FINAL}, keys=_keys(files))
 
 
 def _verdict(files: RunFiles) -> dict[str, Any]:
@@ -94,6 +109,27 @@ def _intervals(files: RunFiles) -> Markup | None:
     return Markup(interval_chart(losses)) if losses else None
 
 
+def _waterfall(files: RunFiles) -> Markup | None:
+    """The metric after each step from the first model to the last."""
+    told = files.waterfall
+    if told is None:
+        return None
+    scale, unit = (100, ", %") if told["relative"] else (1, "")
+    levels = [Level("baseline", scale * told["baseline"]),
+              *(Level(fall["step"], scale * fall["value"]) for fall in told["falls"])]
+    return Markup(waterfall_chart(levels, f"{told['metric']}{unit} on {told['data']}", told["relative"]))
+
+
+def _parts(files: RunFiles) -> list[dict[str, str]]:
+    """Parts of the data that lost most in the final model, each with the chance of seeing that without a loss."""
+    gates = [gate for gate in (files.gates["gates"] if files.gates else []) if gate["binding"]]
+    found = [(gate["subject"], part) for gate in gates for part in gate["numbers"].get("slices", [])]
+    return [{"of": subject, "part": part["name"], "measured": part["measured"],
+             "change": f"{part['baseline']:.4f} → {part['candidate']:.4f}", "loss": f"{part['loss']:+.4f}",
+             "bounds": f"{part['loss_lower_95']:+.4f} to {part['loss_upper_95']:+.4f}", "p": f"{part['p_loss']:.3f}"}
+            for subject, part in sorted(found, key=lambda entry: entry[1]["p_loss"])[:PARTS_SHOWN]]
+
+
 def _steps(files: RunFiles) -> dict[str, list[tuple[str, str]]]:
     """What each step of optimization says of itself; tables of numbers, such as thresholds, stay in its report."""
     return {model: [(name.replace("_", " "), _fact(value)) for name, value in report.items()
@@ -119,6 +155,17 @@ def _pictures(files: RunFiles) -> dict[str, list[Picture]]:
         scored = {model: files.scored(model, data, truth) for model in shown}
         pictures[data] = make_pictures(scored, files.choice.metric, share + (number < more))
     return pictures
+
+
+def _regressions(files: RunFiles) -> dict[str, list[Regression]]:
+    """Instances that the last model got wrong and the first one less so, for each validation set."""
+    count = files.choice.pictures // PICTURES_A_REGRESSION // len(files.data_names)
+    if not count or len(files.models) < 2:
+        return {}
+    shown = (files.models[0], files.models[-1])
+    found = {data: make_regressions({model: files.scored(model, data, truth) for model in shown},
+                                    files.choice.metric, count) for data, truth in files.truths().items()}
+    return {data: pairs for data, pairs in found.items() if pairs}
 
 
 def _keys(files: RunFiles) -> dict[str, list[tuple[str, str]]]:

@@ -1,7 +1,7 @@
-"""Time models in turn in this process and print the times as JSON; ``eval.latency`` starts it fresh each time.
+"""Run models in this process and print what that took as JSON; ``eval.latency`` starts it fresh each time.
 
-Knows no gate: it only makes the times comparable. One thread, pinned to a core where the system allows it,
-garbage collection off, the order of the models random in every round.
+Knows no gate: it only makes the times comparable. One thread, pinned to a core where the system allows it, garbage
+collection off, models called in random order every round, and opened in another order for each seed.
 """
 
 from __future__ import annotations
@@ -12,65 +12,170 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from deploy.runtime.session import open_session
+from deploy.runtime.session import Session, open_session
 from edgekp.artifact import Artifact, open_artifact
 from edgekp.cli import add_debug, run
+from edgekp.errors import EdgekpError
+from edgekp.sample import Float
+from eval.energy import watched_power_mw
+from eval.machine_stamp import Reading, measuring_core, take_reading
 
 WARM_UPS = 20
+FEWEST_WARM_UPS = 5
+FEWEST_ROUNDS = 20
+THREADS = 1
+RUNTIMES = {"onnx": "onnxruntime", "checkpoint": "torch"}  # the module that runs artifacts of a kind
+CLOCK = "thread_cpu"  # all of these compute in the calling thread
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Times of R calls of each of M models, (M, R) ns, and the sensors before and after."""
+
+    wall_ns: list[list[int]]
+    cpu_ns: list[list[int]]
+    readings: tuple[Reading, Reading]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m eval.latency_worker", description="Time models in turn.")
-    parser.add_argument("artifacts", type=Path, nargs="+", metavar="ARTIFACT_DIR", help="may name a folder twice")
-    parser.add_argument("--rounds", type=int, required=True, help="timed calls of each model")
-    parser.add_argument("--seed", type=int, required=True, help="of the order within each round")
-    add_debug(parser)
-    return run(_time_and_print, parser, argv)
+    parser = argparse.ArgumentParser(prog="python -m eval.latency_worker", description="Run models in this process.")
+    tasks = parser.add_subparsers(required=True, metavar="TASK")
+    in_turn = tasks.add_parser("in-turn", help="time models against each other")
+    in_turn.add_argument("artifacts", type=Path, nargs="+", metavar="ARTIFACT_DIR", help="may name a folder twice")
+    in_turn.add_argument("--rounds", type=int, required=True, help="timed calls of each model")
+    in_turn.add_argument("--seed", type=int, required=True, help="of inputs and orders")
+    in_turn.add_argument("--seconds", type=float, required=True, help="fewer rounds, if these do not hold all")
+    in_turn.set_defaults(task=_in_turn)
+    alone = tasks.add_parser("alone", help="memory and energy of one model")
+    alone.add_argument("artifact", type=Path, metavar="ARTIFACT_DIR")
+    alone.add_argument("--seconds", type=float, required=True, help="how long the model runs")
+    alone.set_defaults(task=_alone)
+    for task in (in_turn, alone):
+        add_debug(task)
+    return run(lambda arguments: int(arguments.task(arguments)), parser, argv)
 
 
-def _time_and_print(arguments: argparse.Namespace) -> int:
-    pinned_to = pin_to_one_core()
+def _in_turn(arguments: argparse.Namespace) -> int:
+    core = pin_to_one_core()
     artifacts = [open_artifact(folder) for folder in arguments.artifacts]
-    wall_ns, cpu_ns = time_in_turn(artifacts, arguments.rounds, arguments.seed)
-    print(json.dumps({"pinned_to": pinned_to, "wall_ns": wall_ns, "cpu_ns": cpu_ns}))
+    turns = time_in_turn(artifacts, arguments.rounds, arguments.seconds, arguments.seed)
+    print(json.dumps({"runtime": runtime_of(artifacts), "threads": THREADS, "clock": CLOCK, "pinned_core": core,
+                      **asdict(turns)}))
+    return 0
+
+
+def _alone(arguments: argparse.Namespace) -> int:
+    pin_to_one_core()
+    artifact = open_artifact(arguments.artifact)
+    session, inputs = open_session(artifact, THREADS), example_inputs(artifact, seed=0)
+    energy_mj = energy_of(lambda: session.infer(inputs), arguments.seconds)
+    print(json.dumps({"peak_memory_bytes": peak_memory_bytes(), "energy_mj": energy_mj}))
     return 0
 
 
 def pin_to_one_core() -> int | None:
-    """The core this process now stays on, the last of those allowed; None where the system cannot pin."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    core = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
+    """The core this process now stays on; None where the system cannot pin."""
+    core = measuring_core()
+    if core is not None:
+        os.sched_setaffinity(0, {core})
     return core
 
 
-def time_in_turn(artifacts: list[Artifact], rounds: int, seed: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Wall and thread CPU time, ns, of ``rounds`` calls of each model, one instance a call."""
+def runtime_of(artifacts: Sequence[Artifact]) -> str:
+    """Name and version of what runs them, as it was loaded here.
+
+    Raises:
+        EdgekpError: Artifacts of several runtimes, whose times would need several clocks.
+    """
+    names = sorted({RUNTIMES[artifact.kind] for artifact in artifacts})
+    if len(names) > 1:
+        raise EdgekpError(f"models of {' and '.join(names)}; expected one runtime, export both models for one target")
+    return f"{names[0]} {sys.modules[names[0]].__version__}"
+
+
+def example_inputs(artifact: Artifact, seed: int) -> Float:
+    """Noise of the size that the model takes, (1, 3, h, w)."""
+    height, width = artifact.contract.input.input_hw
+    return np.random.default_rng(seed).standard_normal((1, 3, height, width), dtype=np.float32)
+
+
+def time_in_turn(artifacts: Sequence[Artifact], rounds: int, seconds: float, seed: int) -> Turns:
+    """Wall and thread CPU time of ``rounds`` calls of each model, one instance a call."""
     rng = np.random.default_rng(seed)
-    height, width = artifacts[0].contract.input.input_hw
-    inputs = rng.standard_normal((1, 3, height, width), dtype=np.float32)
-    sessions = [open_session(artifact) for artifact in artifacts]
-    orders = [rng.permutation(len(sessions)).tolist() for _ in range(WARM_UPS + rounds)]
+    inputs = example_inputs(artifacts[0], seed)
+    sessions = open_in_turn(artifacts, first=seed % len(artifacts))
     wall_ns: list[list[int]] = [[] for _ in sessions]
     cpu_ns: list[list[int]] = [[] for _ in sessions]
-    gc.collect()
-    gc.disable()
-    for order in orders:
-        for index in order:
+
+    def one_round() -> None:
+        for index in rng.permutation(len(sessions)).tolist():
             wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
             sessions[index].infer(inputs)
             cpu_ns[index].append(time.thread_time_ns() - cpu)
             wall_ns[index].append(time.perf_counter_ns() - wall)
+
+    gc.collect()
+    gc.disable()
+    warm_ups, round_seconds = warm_up(one_round, seconds)
+    before = take_reading()
+    for _ in range(int(min(rounds, max(FEWEST_ROUNDS, seconds / round_seconds)))):
+        one_round()
+    after = take_reading()
     gc.enable()
     for session in sessions:
         session.close()
-    return [times[WARM_UPS:] for times in wall_ns], [times[WARM_UPS:] for times in cpu_ns]
+    return Turns([times[warm_ups:] for times in wall_ns], [times[warm_ups:] for times in cpu_ns], (before, after))
+
+
+def open_in_turn(artifacts: Sequence[Artifact], first: int) -> list[Session]:
+    """Sessions in the order of ``artifacts``, opened from ``first`` on, so that each seed favours another model.
+
+    When the order was always the same, the last of three equal models was 0.5 % faster, process after process.
+    """
+    order = [*range(first, len(artifacts)), *range(first)]
+    sessions = {index: open_session(artifacts[index], THREADS) for index in order}
+    return [sessions[index] for index in range(len(artifacts))]
+
+
+def warm_up(one_round: Callable[[], None], seconds: float) -> tuple[int, float]:
+    """How many rounds were run before the timed ones, and the seconds of a typical one."""
+    found: list[float] = []
+    while len(found) < FEWEST_WARM_UPS or (len(found) < WARM_UPS and sum(found) < seconds / 4):
+        start = time.perf_counter()
+        one_round()
+        found.append(time.perf_counter() - start)
+    return len(found), float(np.median(found))
+
+
+def energy_of(work: Callable[[], object], seconds: float) -> float | None:
+    """Millijoules of one call, from ``seconds`` of calls; None where no sensor saw them."""
+    for _ in range(FEWEST_WARM_UPS):
+        work()
+    calls = 0
+    with watched_power_mw() as power_mw:
+        start = time.perf_counter()
+        while not calls or time.perf_counter() - start < seconds:
+            work()
+            calls += 1
+        spent = time.perf_counter() - start
+    return float(np.mean(power_mw)) * spent / calls if power_mw else None
+
+
+def peak_memory_bytes(status: Path = Path("/proc/self/status")) -> int | None:
+    """Largest resident memory of this process so far; None outside Linux.
+
+    Not ``ru_maxrss``: that one starts at the memory of the parent, which may have loaded much more than a model.
+    """
+    if not status.is_file():
+        return None
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+    return int(fields["VmHWM"].split()[0]) * 1024
 
 
 if __name__ == "__main__":

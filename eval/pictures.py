@@ -23,6 +23,7 @@ JPEG_QUALITY = 80
 MANY_KEYPOINTS = 30  # more, and lines must be thin to leave something of the face
 DIMMED = 0.7  # brightness of the photograph, so that bright lines stand out on any of them
 SUBPIXEL_BITS = 4
+FAR = 1e6  # stands for the error of a missing prediction
 
 # Apart for colour-blind eyes too (Okabe and Ito, 2008).
 TRUTH, BASELINE, FINAL = (255, 255, 255), (86, 180, 233), (255, 140, 0)
@@ -35,6 +36,14 @@ class Picture:
     uri: str
     file: str
     errors: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Regression:
+    """One instance twice, each time with the truth and with what one model says."""
+
+    first: Picture
+    last: Picture
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,16 @@ def make_pictures(scored: dict[str, Scored], metric: str, count: int) -> list[Pi
             for index in spread(errors[final], count)]
 
 
+def make_regressions(scored: dict[str, Scored], metric: str, count: int) -> list[Regression]:
+    """Up to ``count`` instances on which the last model is worse than the first, the worst of them in front."""
+    error_of, (first, last) = ERRORS[metric], scored
+    before, after = (np.nan_to_num(error_of.of(scored[model]), posinf=FAR) for model in (first, last))
+    worst = [int(index) for index in np.argsort(before - after, kind="stable")[:count] if after[index] > before[index]]
+    return [Regression(*(_picture({model: scored[model]}, {model: error_of.spell(float(errors[index]))}, index, color)
+                         for model, errors, color in ((first, before, BASELINE), (last, after, FINAL))))
+            for index in worst]
+
+
 def spread(errors: Float, count: int) -> list[int]:
     """Positions of up to ``count`` of (N,) errors, evenly by rank, best and worst among them; NaN is left out."""
     order = np.argsort(errors, kind="stable")[:np.count_nonzero(~np.isnan(errors))]
@@ -79,10 +98,11 @@ def spread(errors: Float, count: int) -> list[int]:
     return [int(index) for index in order[ranks]]
 
 
-def _picture(scored: dict[str, Scored], errors: dict[str, str], index: int) -> Picture:
+def _picture(scored: dict[str, Scored], errors: dict[str, str], index: int, *own: tuple[int, int, int]) -> Picture:
+    """One instance with the truth and each model's keypoints, in these colours if they are given."""
     truth = next(iter(scored.values())).truth
     instance = truth.labels.instances[index]
-    colors = (BASELINE, FINAL)[-len(scored):]
+    colors = own or (BASELINE, FINAL)[-len(scored):]
     layers = [(instance.keypoints_xy, TRUTH)]
     layers += [(results.predicted_xy[index], color) for results, color in zip(scored.values(), colors, strict=True)]
     said = {model: text if scored[model].found[index] else "no prediction" for model, text in errors.items()}

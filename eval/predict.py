@@ -15,8 +15,8 @@ import numpy as np
 from deploy.runtime.session import Session, open_session
 from edgekp.artifact import Artifact
 from edgekp.contract import Contract
-from edgekp.preprocess import read_image
-from edgekp.sample import Float, Instance, Prediction
+from edgekp.preprocess import read_image, transform
+from edgekp.sample import Bool, Float, Instance, Prediction
 from edgekp.stage import say
 from eval.ground_truth import GroundTruth
 from eval.results import Result
@@ -44,6 +44,16 @@ def predict(artifacts: Sequence[Artifact], truth: GroundTruth) -> list[list[Resu
     return results
 
 
+def predict_one(session: Session, contract: Contract, truth: GroundTruth, flip_test: bool = False) -> list[Result]:
+    """Results of an open session, shown and read as ``contract`` says.
+
+    Args:
+        flip_test: average the keypoints with those of the mirrored crop, swapped by the skeleton's flip pairs.
+    """
+    return [result for instances, inputs, crop_to_image in prepared_batches(contract, truth)
+            for result in _infer(session, contract, truth, instances, inputs, crop_to_image, flip_test)]
+
+
 def prepared_batches(contract: Contract, truth: GroundTruth) -> Iterator[Batch]:
     """The measured instances, image by image, as the network sees them."""
     waiting: list[tuple[Instance, Float, Float]] = []
@@ -65,12 +75,24 @@ def _stacked(entries: list[tuple[Instance, Float, Float]]) -> Batch:
 
 
 def _infer(session: Session, contract: Contract, truth: GroundTruth, instances: list[Instance], inputs: Float,
-           crop_to_image: Float) -> list[Result]:
+           crop_to_image: Float, flip_test: bool = False) -> list[Result]:
+    in_crop_xy, scores, finite = _keypoints(session, contract, inputs)
+    if flip_test:
+        mirrored_xy, mirrored_scores, _ = _keypoints(session, contract, inputs[..., ::-1])
+        order, width = contract.skeleton.flip_order, inputs.shape[-1]
+        in_crop_xy = (in_crop_xy + mirrored_xy[:, order] * [-1, 1] + [width - 1, 0]) / 2
+        scores = (scores + mirrored_scores[:, order]) / 2
+    image_xy = transform(in_crop_xy, crop_to_image)
+    return [_as_result(instance, Prediction(xy, score), truth.category_of[instance.id])
+            for instance, xy, score, sound in zip(instances, image_xy, scores, finite, strict=True) if sound]
+
+
+def _keypoints(session: Session, contract: Contract, inputs: Float) -> tuple[Float, Float, Bool]:
+    """Keypoints (N, K, 2) in input pixels, scores (N, K), and (N,) whether all outputs were finite."""
     outputs = session.infer(inputs)
     finite = np.all([np.isfinite(array).reshape(len(inputs), -1).all(1) for array in outputs.values()], axis=0)
-    predictions = contract.interpret(outputs, crop_to_image)
-    return [_as_result(instance, prediction, truth.category_of[instance.id])
-            for instance, prediction, sound in zip(instances, predictions, finite, strict=True) if sound]
+    keypoints_xy, scores = contract.codec.decode(outputs)
+    return keypoints_xy, scores, finite
 
 
 def _as_result(instance: Instance, prediction: Prediction, category_id: int) -> Result:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from scipy.optimize import linear_sum_assignment
 from edgekp.coco import read_json
 from edgekp.errors import DataError
 from edgekp.sample import Bool, Float
+from edgekp.similarity import oks
 from eval.ground_truth import GroundTruth
-from eval.similarity import oks
 
 Result = dict[str, Any]
 
@@ -37,12 +38,17 @@ class Scored:
     results: tuple[Result, ...]
     predicted_xy: Float
 
+    @cached_property
+    def triplets(self) -> Float:
+        """(D, K, 3) x, y and score of each keypoint of the D results."""
+        return np.array([result["keypoints"] for result in self.results]).reshape(-1, len(self.truth.skeleton), 3)
+
     @property
     def found(self) -> Bool:
         """(N,) True where an instance has a prediction."""
         return np.asarray(np.isfinite(self.predicted_xy).all((1, 2)))
 
-    @property
+    @cached_property
     def error_px(self) -> Float:
         """(N, K) distance to the truth; meaningless where nothing is labelled."""
         return np.asarray(np.linalg.norm(self.predicted_xy - self.truth.true_xy, axis=-1))
@@ -68,8 +74,9 @@ def lay_beside(truth: GroundTruth, results: list[Result]) -> Scored:
     named = all("annotation_id" in result for result in results)
     pairs = _pairs_by_name(truth, results) if named else _pairs_by_oks(truth, results)
     predicted_xy = np.full_like(truth.true_xy, np.inf, dtype=np.float64)
-    for position, number in pairs:
-        predicted_xy[position] = keypoints_xy(results[number])
+    if pairs:
+        found = [results[number]["keypoints"] for _, number in pairs]
+        predicted_xy[[position for position, _ in pairs]] = np.reshape(found, (len(pairs), -1, 3))[..., :2]
     return Scored(truth, tuple(results), predicted_xy)
 
 
@@ -136,6 +143,9 @@ def _pairs_by_name(truth: GroundTruth, results: list[Result]) -> list[tuple[int,
         if name in seen:
             raise DataError(f"results: annotation_id {name} occurs twice; one result an instance")
         seen.add(name)
+        if name in position_of and result["image_id"] != truth.labels.instances[position_of[name]].image.id:
+            raise DataError(f"results: image_id {result['image_id']} for annotation {name}, which is on image "
+                            f"{truth.labels.instances[position_of[name]].image.id} of {truth.labels.path}")
     return [(position_of[result["annotation_id"]], number) for number, result in enumerate(results)
             if result["annotation_id"] in position_of]
 

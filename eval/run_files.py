@@ -30,6 +30,7 @@ class RunFiles:
         gates: what gate.json holds, or None where the gate has not run since the models were measured.
         histories: of each model that was trained, epoch by epoch.
         reports: what each step of optimization said of itself, by the model it made.
+        waterfall: where points went between the first and the last model, or None where nobody looked.
         keys: stage.json of each stage that left one.
     """
 
@@ -41,6 +42,7 @@ class RunFiles:
     gates: dict[str, Any] | None
     histories: dict[str, list[dict[str, float]]]
     reports: dict[str, dict[str, Any]]
+    waterfall: dict[str, Any] | None
     keys: dict[str, dict[str, Any]]
 
     @property
@@ -99,8 +101,16 @@ def read_run(run: Path) -> RunFiles:
         run, strict(Eval, settings["eval"], "eval"), strict(Data, _without_none(settings["data"]), "data"),
         settings["target"], records, _if_there(evaluated / "gate.json"),
         _all_there({name: folder / "history.json" for name, folder in folders.items()}),
-        _all_there({name: folders[name] / "report.json" for name in optimized}),
+        _all_there({name: folders[name] / "report.json" for name in optimized}), _waterfall(run, key["inputs"]),
         _all_there({name: folder / KEY_FILE for name, folder in stages.items()}))
+
+
+def _waterfall(run: Path, measured: dict[str, str]) -> dict[str, Any] | None:
+    """That of the very models that were measured; one of models of the past says nothing about these."""
+    key = _if_there(run / "waterfall" / KEY_FILE)
+    if key is None or any(measured.get(name, digest) != digest for name, digest in key["inputs"].items()):
+        return None
+    return dict(read_json(run / "waterfall" / "waterfall.json"))
 
 
 def settings_of(key: dict[str, Any]) -> list[tuple[str, Any]]:

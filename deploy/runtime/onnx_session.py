@@ -11,23 +11,26 @@ from edgekp.sample import Float
 
 
 class OnnxSession:
-    """An ONNX model in ONNX Runtime; the artifact's digest was checked when it was opened."""
+    """An ONNX model in ONNX Runtime, which must have these outputs in this order; ``where`` names it in errors."""
 
-    def __init__(self, artifact: Artifact, threads: int = 1) -> None:
+    def __init__(self, model: bytes, outputs: tuple[str, ...], where: str, threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(
-                artifact.model_path.read_bytes(), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its C extension that share no base but Exception
-            raise ArtifactError(f"{artifact.model_path}: ONNX Runtime refuses it: {error}") from error
+            raise ArtifactError(f"{where}: ONNX Runtime refuses it: {error}") from error
         found = tuple(output.name for output in self._session.get_outputs())
-        if found != artifact.contract.codec.outputs:
-            raise ArtifactError(f"{artifact.model_path}: outputs {list(found)}, its codec decodes "
-                                f"{list(artifact.contract.codec.outputs)}; export the model again")
+        if found != outputs:
+            raise ArtifactError(f"{where}: outputs {list(found)}, expected {list(outputs)}; export the model again")
         self._outputs = found
         self._input = self._session.get_inputs()[0].name
+
+    @classmethod
+    def of(cls, artifact: Artifact, threads: int = 1) -> OnnxSession:
+        """The model of an artifact, whose digest was checked when it was opened."""
+        return cls(artifact.model_path.read_bytes(), artifact.contract.codec.outputs, str(artifact.model_path), threads)
 
     def infer(self, inputs: Float) -> dict[str, Float]:
         arrays = self._session.run(list(self._outputs), {self._input: np.ascontiguousarray(inputs, np.float32)})

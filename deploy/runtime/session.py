@@ -23,5 +23,8 @@ def open_session(artifact: Artifact, threads: int = 1) -> Session:
     """The session for an artifact's format. Each runtime is imported only when its format is opened."""
     if artifact.kind == "onnx":
         from deploy.runtime.onnx_session import OnnxSession
-        return OnnxSession(artifact, threads)
-    raise ArtifactError(f"{artifact.folder}: no runtime here for '{artifact.kind}'; known: onnx")
+        return OnnxSession.of(artifact, threads)
+    if artifact.kind == "checkpoint":
+        from deploy.runtime.torch_session import TorchSession
+        return TorchSession(artifact, threads)
+    raise ArtifactError(f"{artifact.folder}: no runtime here for '{artifact.kind}'; known: onnx, checkpoint")

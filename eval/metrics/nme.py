@@ -1,51 +1,20 @@
-"""NME of faces: mean keypoint error over the distance between the eyes, and what is derived from it.
+"""NME of faces: mean keypoint error over the distance of the eyes or the size of the box, and what derives from it.
 
-An instance without both normalising keypoints has no NME and is left out.
+An instance without the normaliser has no NME and is left out.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from edgekp.errors import DataError
 from edgekp.sample import Float
-from edgekp.skeletons import Skeleton
-from eval.bootstrap import Weighted
 from eval.ground_truth import GroundTruth
+from eval.metrics.keypoint_values import distance_px, positions
 from eval.results import Scored
-
-FAILURE_LIMITS = (0.08, 0.10)  # the limits customary on 300-W and on WFLW
-AUC_LIMIT = 0.08
-
-
-def nme_metrics(scored: Scored) -> dict[str, float]:
-    """NME, failure rates and the exact area under the cumulative error curve up to ``AUC_LIMIT``.
-
-    Raises:
-        DataError: The skeleton has no normaliser, or an instance has no prediction, so its error has no size.
-    """
-    errors = _instance_nme(scored, outer_corner_px(scored.truth))
-    errors = errors[np.isfinite(errors)]
-    metrics = {"nme": float(errors.mean())}
-    metrics |= {f"failure_rate@{limit:.2f}": float((errors > limit).mean()) for limit in FAILURE_LIMITS}
-    metrics[f"auc@{AUC_LIMIT:.2f}"] = float(np.clip(1 - errors / AUC_LIMIT, 0, 1).mean())
-    pupils = _instance_nme(scored, eye_centre_px(scored.truth))
-    if np.isfinite(pupils).any():
-        metrics["nme_interpupil"] = float(np.nanmean(pupils))
-    return metrics
-
-
-def weighted_nme(scored: Scored) -> Weighted:
-    """NME as a function of how often each image counts."""
-    errors = _instance_nme(scored, outer_corner_px(scored.truth))
-    usable = np.isfinite(errors)
-    total = scored.truth.per_image(np.where(usable, errors, 0.0))
-    count = scored.truth.per_image(usable)
-
-    def nme(weights: Float) -> Float:
-        return (weights @ total) / (weights @ count)
-
-    return nme
 
 
 def outer_corner_px(truth: GroundTruth) -> Float:
@@ -53,31 +22,74 @@ def outer_corner_px(truth: GroundTruth) -> Float:
     if truth.skeleton.normaliser is None:
         raise DataError(f"skeleton '{truth.skeleton.name}' has no normaliser, so NME is undefined; use oks_ap or pck")
     first, second = truth.skeleton.normaliser
-    return _distance_px(truth, [first], [second])
+    return distance_px(truth, [first], [second])
 
 
-def eye_centre_px(truth: GroundTruth) -> Float:
-    """(N,) distance between the centres of the two eyes' outlines; NaN where a part is not labelled."""
-    return _distance_px(truth, _named(truth.skeleton, "eye_right_"), _named(truth.skeleton, "eye_left_"))
+def pupil_px(truth: GroundTruth) -> Float:
+    """(N,) distance of the pupils, or of the centres of the eyes' outlines where the skeleton has no pupils."""
+    sides = [positions(truth.skeleton, f"pupil_{side}") or positions(truth.skeleton, f"eye_{side}_*")
+             for side in ("right", "left")]
+    return distance_px(truth, *sides)
 
 
-def _distance_px(truth: GroundTruth, first: list[int], second: list[int]) -> Float:
-    if not first or not second:
-        return np.full(len(truth.true_xy), np.nan)
-    between = truth.true_xy[:, first].mean(1) - truth.true_xy[:, second].mean(1)
-    distance = np.linalg.norm(between, axis=-1)
-    return np.where(truth.labelled[:, first + second].all(1) & (distance > 0), distance, np.nan)
+def _box_px(truth: GroundTruth) -> Float:
+    return np.asarray(np.sqrt(truth.bbox_xywh[:, 2] * truth.bbox_xywh[:, 3]))
 
 
-def _named(skeleton: Skeleton, prefix: str) -> list[int]:
-    return [index for index, name in enumerate(skeleton.keypoints) if name.startswith(prefix)]
+@dataclass(frozen=True)
+class Normaliser:
+    """What is divided by.
+
+    Attributes:
+        name: what NME is called with it; the other numbers have its ending, too.
+        of: (N,) pixels; NaN where an instance has none.
+        limits: for failure rate and AUC, as is customary: 0.08 on 300-W, 0.10 on WFLW, 0.07 of the box on AFLW.
+    """
+
+    name: str
+    of: Callable[[GroundTruth], Float]
+    limits: tuple[float, ...]
 
 
-def _instance_nme(scored: Scored, normaliser_px: Float) -> Float:
+NORMALISERS = {"eye_corners": Normaliser("nme", outer_corner_px, (0.08, 0.10)),
+               "pupils": Normaliser("nme_interpupil", pupil_px, (0.08, 0.10)),
+               "box": Normaliser("nme_box", _box_px, (0.07,))}
+
+
+def nme_metrics(scored: Scored) -> dict[str, float]:
+    """NME, failure rates and the exact area under the cumulative error curve, for every normaliser that faces have.
+
+    Raises:
+        DataError: The skeleton has no normaliser, or an instance has no prediction, so its error has no size.
+    """
+    metrics: dict[str, float] = {}
+    for normaliser, kind in NORMALISERS.items():
+        errors = instance_nme(scored, normaliser)
+        errors = errors[np.isfinite(errors)]
+        if len(errors):
+            ending = kind.name.removeprefix("nme")
+            metrics[kind.name] = float(errors.mean())
+            metrics |= {f"failure_rate{ending}@{limit:.2f}": float((errors > limit).mean()) for limit in kind.limits}
+            metrics |= {f"auc{ending}@{limit:.2f}": float(np.clip(1 - errors / limit, 0, 1).mean())
+                        for limit in kind.limits}
+    return metrics
+
+
+def instance_nme(scored: Scored, normaliser: str) -> Float:
     """(N,) mean error of the labelled keypoints, as a fraction of the normaliser; NaN where that is missing."""
+    labelled = scored.truth.labelled
+    mean_px = np.where(labelled, _found_error_px(scored), 0.0).sum(1) / labelled.sum(1)
+    return np.asarray(mean_px / NORMALISERS[normaliser].of(scored.truth))
+
+
+def keypoint_nme(scored: Scored, normaliser: str) -> Float:
+    """(N, K) error of each labelled keypoint, as a fraction of the normaliser; NaN where it is not measured."""
+    normaliser_px = NORMALISERS[normaliser].of(scored.truth)[:, None]
+    return np.where(scored.truth.labelled, _found_error_px(scored) / normaliser_px, np.nan)
+
+
+def _found_error_px(scored: Scored) -> Float:
     missing = int((~scored.found).sum())
     if missing:
         raise DataError(f"{missing} of {len(scored.found)} instances have no prediction, so NME is undefined")
-    labelled = scored.truth.labelled
-    mean_px = np.where(labelled, scored.error_px, 0.0).sum(1) / labelled.sum(1)
-    return np.asarray(mean_px / normaliser_px)
+    return scored.error_px

@@ -1,39 +1,41 @@
-"""OKS AP through pycocotools, and the same matches as an all-point AP that can be resampled by image.
-
-COCO's AP reads precision at 101 recalls, which leaves a noise near 0.001 that more images do not remove; the
-all-point AP has none, so the gate judges it and COCO's stands beside it.
-"""
+"""OKS AP and AR as COCO defines them, the AP of all points, and the mean OKS."""
 
 from __future__ import annotations
 
-import io
-from contextlib import redirect_stdout
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from edgekp.sample import Bool, Float, Int
+from edgekp.sample import Float
+from edgekp.similarity import oks
 from eval.bootstrap import Weighted
-from eval.ground_truth import GroundTruth
-from eval.results import Result, Scored
-from eval.similarity import oks
+from eval.metrics.average_precision import all_point_precision, coco_precision, coco_recall
+from eval.metrics.coco_matching import ANY_AREA, LARGE, MEDIUM, AreaRange, Matches, match
+from eval.results import Scored
 
-STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
-UNDEFINED = -1.0  # pycocotools' value where no instance has the size that is asked for
-CELLS_AT_ONCE = 1 << 21  # resamples x detections in one array, so that memory stays in the tens of megabytes
+AT_50, AT_75 = 0, 5  # positions of these thresholds
 
 
 def oks_ap_metrics(scored: Scored) -> dict[str, float]:
-    """COCO's ten keypoint numbers, those undefined left out, and the mean OKS of the measured instances."""
-    evaluation = run_cocoeval(scored.truth, scored.results)
-    with redirect_stdout(io.StringIO()):
-        evaluation.accumulate()
-        evaluation.summarize()
-    stats = {name: float(value) for name, value in zip(STATS, evaluation.stats, strict=True) if value != UNDEFINED}
-    return stats | {"mean_oks": float(instance_oks(scored).mean())}
+    """COCO's ten keypoint numbers, those undefined left out, the all-point AP and the mean OKS.
+
+    Equal to pycocotools ``COCOeval.summarize``, with the skeleton's sigmas.
+    """
+    every, medium, large = match(scored, (ANY_AREA, MEDIUM, LARGE))
+    metrics: dict[str, float] = {}
+    for name, summary in (("AP", coco_precision), ("AR", coco_recall)):
+        of_all = _mean_over_categories(summary, every)
+        metrics |= {name: float(of_all.mean()), f"{name}50": float(of_all[AT_50]), f"{name}75": float(of_all[AT_75])}
+        metrics |= {f"{name}{size}": float(_mean_over_categories(summary, matches).mean())
+                    for size, matches in (("m", medium), ("l", large)) if matches}
+    once = np.ones((1, len(scored.truth.image_ids)))
+    metrics["AP_all_points"] = float(_weighted_mean(every)(once)[0])
+    return metrics | {"mean_oks": float(instance_oks(scored).mean())}
+
+
+def _mean_over_categories(summary: Callable[[Matches], Float], categories: list[Matches]) -> Float:
+    """(T,) at each threshold."""
+    return np.asarray(np.mean([summary(matches) for matches in categories], axis=0))
 
 
 def instance_oks(scored: Scored) -> Float:
@@ -42,89 +44,15 @@ def instance_oks(scored: Scored) -> Float:
     return oks(scored.predicted_xy, truth.true_xy, truth.labelled, truth.area_px2, truth.skeleton.sigma_array)
 
 
-def run_cocoeval(truth: GroundTruth, results: tuple[Result, ...]) -> Any:
-    """A COCOeval that has matched the results, with the skeleton's sigmas."""
-    with redirect_stdout(io.StringIO()):
-        annotated = COCO()
-        annotated.dataset = {"images": [{"id": image.id} for image in truth.labels.images],
-                             "categories": [{"id": category} for category in truth.category_ids],
-                             "annotations": [dict(annotation) for annotation in truth.annotations]}
-        annotated.createIndex()
-        evaluation = COCOeval(annotated, annotated.loadRes(_as_loadres_reads(results)), "keypoints")
-        evaluation.params.kpt_oks_sigmas = truth.skeleton.sigma_array
-        evaluation.evaluate()
-    return evaluation
+def weighted_ap(scored: Scored, area_px2: AreaRange = ANY_AREA) -> Weighted:
+    """All-point AP of persons in a range of areas, mean over the categories, by how often each image counts."""
+    return _weighted_mean(match(scored, [area_px2])[0])
 
 
-def _as_loadres_reads(results: tuple[Result, ...]) -> list[Result]:
-    """Copies that pycocotools may write into; it reads ``bbox`` of all results if the first has one."""
-    boxed = all("bbox" in result for result in results)
-    return [{key: value for key, value in result.items() if boxed or key != "bbox"} for result in results]
-
-
-@dataclass(frozen=True)
-class Matches:
-    """What one category's detections, D in the order of falling score, were matched to at T thresholds.
-
-    Attributes:
-        image: (D,) position of the detection's image among the truth's I images.
-        correct: (T, D) True where it is matched to a person that counts.
-        counted: (T, D) False where it is matched to an ignore region.
-        persons: (I,) how many persons count in each image.
-    """
-
-    image: Int
-    correct: Bool
-    counted: Bool
-    persons: Float
-
-    def average_precision(self, weights: Float) -> Float:
-        """(R,) all-point AP, mean over the thresholds, as if each image stood there as often as (R, I) weights say."""
-        rows = max(1, CELLS_AT_ONCE // max(1, len(self.image)))
-        return np.concatenate([self._of_few(weights[start:start + rows]) for start in range(0, len(weights), rows)])
-
-    def _of_few(self, weights: Float) -> Float:
-        weight = weights[:, self.image]
-        area = np.zeros(len(weights))
-        for t, correct in enumerate(self.correct):
-            if t == 0 or not np.array_equal(self.counted[t], self.counted[t - 1]):
-                so_far = (weight * self.counted[t]).cumsum(1)
-            steps = weight[:, correct]
-            precision = steps.cumsum(1) / np.maximum(so_far[:, correct], 1)
-            envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-            area += (steps * envelope).sum(1)
-        return area / len(self.correct) / (weights @ self.persons)
-
-
-def weighted_ap(scored: Scored) -> Weighted:
-    """All-point OKS AP, mean over the categories, as a function of how often each image counts."""
-    matches = match(scored)
+def _weighted_mean(categories: list[Matches]) -> Weighted:
+    weighted = [all_point_precision(matches) for matches in categories]
 
     def average_precision(weights: Float) -> Float:
-        return np.asarray(np.mean([entry.average_precision(weights) for entry in matches], axis=0))
+        return np.asarray(np.mean([weigh(weights) for weigh in weighted], axis=0))
 
     return average_precision
-
-
-def match(scored: Scored) -> list[Matches]:
-    """The matches of each category, for persons of every size."""
-    evaluation = run_cocoeval(scored.truth, scored.results)
-    n_images, n_areas = len(evaluation.params.imgIds), len(evaluation.params.areaRng)
-    blocks = range(0, len(evaluation.evalImgs), n_images * n_areas)  # one a category; "all" is its first area range
-    known = set(scored.truth.image_ids.tolist())  # images without a person that counts have no part in the resampling
-    categories = [[entry for entry in evaluation.evalImgs[start:start + n_images]
-                   if entry is not None and entry["image_id"] in known] for start in blocks]
-    return [_matches_of(images, scored.truth.image_ids) for images in categories
-            if any((entry["gtIgnore"] == 0).any() for entry in images)]
-
-
-def _matches_of(images: list[dict[str, Any]], image_ids: Int) -> Matches:
-    """The matches of one category, from COCOeval's records of its images."""
-    at = np.searchsorted(image_ids, [entry["image_id"] for entry in images])
-    score = np.concatenate([entry["dtScores"] for entry in images])
-    order = np.argsort(-score, kind="stable")  # ties in the order of the images, as pycocotools breaks them
-    ignored = np.concatenate([entry["dtIgnore"] for entry in images], axis=1)[:, order].astype(bool)
-    matched = np.concatenate([entry["dtMatches"] for entry in images], axis=1)[:, order] > 0
-    persons = np.bincount(at, [np.count_nonzero(entry["gtIgnore"] == 0) for entry in images], len(image_ids))
-    image = np.repeat(at, [len(entry["dtScores"]) for entry in images])[order]
-    return Matches(image, matched & ~ignored, ~ignored, persons.astype(np.float64))

@@ -14,8 +14,10 @@ from deploy.runtime.session import open_session
 from edgekp.artifact import open_artifact
 from edgekp.atomic import sha256
 from edgekp.errors import ArtifactError
+from train.models.checkpoint import Checkpoint
 
 MakeExport = Callable[[str, str], Path]
+MakeCheckpoint = Callable[[str, bool], Checkpoint]
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def test_other_outputs_than_the_codec_decodes_are_refused(folder: Path) -> None:
     model.graph.output[0].name = "maps"
     onnx.save(model, folder / "model.onnx")
     sign_again(folder)
-    with pytest.raises(ArtifactError, match=r"outputs \['maps'\], its codec decodes \['heatmaps'\]; export") as refusal:
+    with pytest.raises(ArtifactError, match=r"outputs \['maps'\], expected \['heatmaps'\]; export") as refusal:
         open_session(open_artifact(folder))
     assert "\n" not in str(refusal.value)
 
@@ -67,7 +69,7 @@ def test_a_truncated_model_is_refused(folder: Path) -> None:
 
 def test_a_format_without_a_runtime_is_refused(folder: Path) -> None:
     sign_again(folder, kind="tflite")
-    with pytest.raises(ArtifactError, match="no runtime here for 'tflite'; known: onnx"):
+    with pytest.raises(ArtifactError, match="no runtime here for 'tflite'; known: onnx, checkpoint"):
         open_session(open_artifact(folder))
 
 
@@ -79,3 +81,15 @@ def test_a_session_gives_the_codecs_outputs_and_one_row_for_each_input(folder: P
     assert both.dtype == np.float32
     np.testing.assert_allclose(both[1:], alone, atol=1e-5 * np.abs(alone).max())
     session.close()
+
+
+@pytest.mark.parametrize("name", ["hrnet", "mobilefacenet"])
+def test_a_checkpoint_says_what_its_export_says(checkpoint_of: MakeCheckpoint, export_of: MakeExport,
+                                                name: str) -> None:
+    checkpoint = checkpoint_of(name, False)
+    x = np.random.default_rng(0).normal(size=(2, 3, *checkpoint.contract.input.input_hw))
+    in_torch, exported = (open_session(open_artifact(folder)).infer(x)
+                          for folder in (checkpoint.artifact.folder, export_of(name, "float")))
+    assert in_torch.keys() == exported.keys()
+    for output, array in in_torch.items():
+        np.testing.assert_allclose(exported[output], array, atol=1e-4 * np.abs(array).max())

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgekp.recipe import Recipe, load_recipe
+from edgekp.skeletons import skeleton_named
 from eval import recipe_gate
 from eval.__main__ import main
 from eval.evaluate import evaluate_run
@@ -81,6 +82,8 @@ def test_every_model_is_measured_on_every_set_and_printed(exported: Callable[...
         assert set(record["latency_ms"]) == {"p50", "p90", "p99"}
         assert record["instances"] == record["predicted"] == 24
         assert record["size_bytes"] > 0 < record["parameters"]
+        assert record["interval"]["lower_95"] <= record["interval"]["value"] <= record["interval"]["upper_95"]
+        assert record["keypoints"].keys() == set(skeleton_named(skeleton).keypoints)
     assert records[0]["metrics"] == records[1]["metrics"] != records[2]["metrics"]
     table = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in table] == [f"data_{skeleton}/val", "model", *OFFSETS_PX]
@@ -106,6 +109,9 @@ def test_an_unchanged_run_is_not_measured_again(exported: Callable[..., Recipe],
     labels.write_text(labels.read_text() + "\n")
     assert (evaluate_run(recipe, "cpu") / "metrics.json").stat().st_mtime_ns != before
     assert "running because inputs.data data_coco17/val" in capsys.readouterr().err
+    Path("data_coco17/3.png").write_bytes(Path("data_coco17/4.png").read_bytes())
+    evaluate_run(recipe, "cpu")
+    assert "running because inputs.images data_coco17/val" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_latency")

@@ -20,7 +20,16 @@ from edgekp.preprocess import crop_affine, transform
 from edgekp.sample import ImageFile, Instance
 from edgekp.skeletons import LSP14, skeleton_named
 from eval.__main__ import main
-from eval.charts import Curve, LossInterval, Point, interval_chart, trade_off_chart, training_chart
+from eval.charts import (
+    Curve,
+    Level,
+    LossInterval,
+    Point,
+    interval_chart,
+    trade_off_chart,
+    training_chart,
+    waterfall_chart,
+)
 from eval.ground_truth import read_ground_truth
 from eval.html_report import write_report
 from eval.pictures import FINAL, SIDE_PX, TRUTH, VIEW, draw, spread
@@ -30,6 +39,7 @@ Scatter = Callable[..., list[Result]]
 METRIC_NAMES = {"oks_ap": ("AP", "pck@0.2"), "nme": ("nme", "failure_rate@0.08", "pck@0.2")}
 HOSTILE = 'int8"><script>alert(1)<script $\\frac{$'
 PICTURES = 3
+IMAGES = PICTURES + 2  # one regression, of two pictures
 
 
 class Page(HTMLParser):
@@ -170,15 +180,14 @@ def test_it_needs_no_other_file_and_runs_no_script(toy_run: Callable[..., Path])
 
 def test_the_pictures_are_images_of_the_size_that_is_stated(toy_run: Callable[..., Path]) -> None:
     page = report(toy_run())
-    assert len(page.images()) == PICTURES
+    assert len(page.images()) == IMAGES
     for uri in page.images():
         data = np.frombuffer(base64.b64decode(uri.partition(",")[2], validate=True), np.uint8)
         assert cv2.imdecode(data, cv2.IMREAD_COLOR).shape == (SIDE_PX, SIDE_PX, 3)
 
 
 def test_the_pictures_go_from_the_best_to_the_worst_of_the_last_model(toy_run: Callable[..., Path]) -> None:
-    said = [float(value) for value in re.findall(r"int8: OKS (\d\.\d\d)", report(toy_run(pictures=12)).text)]
-    assert len(said) == 12
+    said = [float(value) for value in re.findall(r"int8: OKS (\d\.\d\d)", report(toy_run(pictures=12)).text)][:12]
     assert said == sorted(said, reverse=True)
     assert said[0] > said[-1]
 
@@ -195,7 +204,7 @@ def test_the_drawn_data_of_a_run_is_found_in_its_folder(toy_run: Callable[..., P
         (run / "eval" / name).write_text(text.replace('"drawn": null', '"drawn": {"subject": "people"}'))
     for path in (run / "eval" / "predictions").iterdir():
         path.rename(path.with_name(path.name.replace("data_coco17_val", "drawn")))
-    assert len(report(run).images()) == PICTURES
+    assert len(report(run).images()) == IMAGES
 
 
 def test_a_recipe_can_ask_for_no_pictures(toy_run: Callable[..., Path]) -> None:
@@ -339,7 +348,73 @@ def test_missing_predictions_are_said(toy_run: Callable[..., Path]) -> None:
     run = toy_run(pictures=24)
     path = run / "eval" / "predictions" / "int8__data_coco17_val.json"
     write(path, json.loads(path.read_text())[1:])
-    assert len(re.findall("int8: no prediction", report(run).text)) == 1
+    text, regressions = report(run).text.split("Worst regressions")
+    assert len(re.findall("int8: no prediction", text)) == 1
+    assert regressions.index("int8: no prediction") < regressions.index("int8: OKS")  # nothing is worse
+
+
+def test_regressions_stand_side_by_side_the_worst_in_front(toy_run: Callable[..., Path]) -> None:
+    text = report(toy_run(pictures=12)).text.split("Worst regressions")[1]
+    before, after = (np.array([float(value) for value in re.findall(rf"{model}: OKS (\d\.\d\d)", text)])
+                     for model in ("float", "int8"))
+    lost = before - after
+    assert len(lost) == 12 // 3
+    assert (lost > 0).all()
+    assert (np.diff(lost) <= 0.011).all()  # two numbers, each rounded to a hundredth
+
+
+def explain(run: Path, **inputs: str) -> None:
+    """Leave a waterfall in the run's folder, of models with these digests."""
+    layer = {"layer": "backbone.stem.0", "part": "weights", "sqnr_db": None, "error_px": 0.25}
+    write(run / "waterfall" / "waterfall.json", {
+        "data": "val", "metric": "AP", "relative": False, "baseline": 0.75, "cause": "pruned", "layers": [layer],
+        "falls": [{"step": "pruned", "change": "network", "value": 0.70, "loss": 0.05, "loss_lower_95": 0.04,
+                   "loss_upper_95": 0.06},
+                  {"step": "int8", "change": "grid", "value": 0.72, "loss": -0.02, "loss_lower_95": -0.03,
+                   "loss_upper_95": -0.01}]})
+    write(run / "waterfall" / "stage.json", {"settings": {}, "inputs": inputs})
+
+
+def test_the_waterfall_and_the_layers_are_shown(toy_run: Callable[..., Path]) -> None:
+    run = toy_run()
+    assert "Where the points went" not in report(run).text
+    explain(run)
+    page = report(run)
+    assert "Where the points went" in page.text
+    assert page.row("backbone.stem.0") == ["weights", "0.250 px", "-"]
+    assert {"baseline", "pruned", "int8"} <= set(re.findall(r">([^<>]+)</text>", (run / "report.html").read_text()))
+
+
+def test_the_waterfall_of_other_models_is_not_shown(toy_run: Callable[..., Path]) -> None:
+    run = toy_run()
+    key = json.loads((run / "eval" / "stage.json").read_text())
+    key["inputs"]["model int8"] = "now"
+    write(run / "eval" / "stage.json", key)
+    explain(run, **{"model int8": "now"})
+    assert "Where the points went" in report(run).text
+    explain(run, **{"model int8": "before"})
+    assert "Where the points went" not in report(run).text
+
+
+@pytest.mark.parametrize("lower_is_better", [True, False])
+def test_a_bar_of_the_waterfall_runs_from_the_value_before_to_the_value_after(lower_is_better: bool) -> None:
+    svg = waterfall_chart([Level("a", 0.5), Level("b", 0.4), Level("c", 0.45)], "AP", lower_is_better)
+    bars = re.findall(r"<path[^>]*style=\"fill: (var\(--\w+\))\"", svg)
+    assert bars == (["var(--first)", "var(--second)"] if lower_is_better else ["var(--second)", "var(--first)"])
+
+
+def test_the_parts_that_lost_most_of_the_final_model_are_told(toy_run: Callable[..., Path]) -> None:
+    part = {"name": "left_wrist", "measured": "OKS", "images": 30, "baseline": 0.8, "candidate": 0.7, "loss": 0.1,
+            "loss_lower_95": 0.05, "loss_upper_95": 0.15, "p_loss": 0.001, "p_over_budget": 0.01}
+    final, on_the_way = gate_entry("pass", "int8 on val", "fine"), gate_entry("pass", "pruned on val", "fine", False)
+    final["numbers"]["slices"] = [part | {"name": "nose", "p_loss": 0.5}, part]
+    on_the_way["numbers"]["slices"] = [part | {"name": "left_ear"}]
+    run = toy_run()
+    judge(run, on_the_way, final, verdict="pass")
+    page = report(run)
+    assert page.row("left_wrist") == ["int8 on val", "OKS", "0.8000 → 0.7000", "+0.1000", "+0.0500 to +0.1500", "0.001"]
+    names = [row[0] for row in page.rows if row and row[0] in ("left_wrist", "nose", "left_ear")]
+    assert names == ["left_wrist", "nose"]
 
 
 def marker_heights(svg: str, labels: list[str]) -> list[float]:

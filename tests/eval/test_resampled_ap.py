@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from eval.ground_truth import GroundTruth
-from eval.metrics.oks_ap import match, oks_ap_metrics, weighted_ap
+from eval.metrics.coco_matching import ANY_AREA, match
+from eval.metrics.oks_ap import oks_ap_metrics, weighted_ap
 from eval.results import Result, lay_beside
 
 N_IMAGES = 12
@@ -37,7 +38,7 @@ def repeated(times: list[int]) -> Callable[[dict[str, Any]], None]:
 def test_all_weights_one_is_the_point_value(toy_truth: Callable[..., GroundTruth],
                                             scattered: Callable[..., list[Result]], rng: np.random.Generator) -> None:
     scored = lay_beside(truth := toy_truth(n_images=N_IMAGES, per_image=3), scattered(truth, rng, 1.0, 0.1))
-    matches, = match(scored)
+    (matches,), = match(scored, [ANY_AREA])
     by_hand = np.mean([all_point_ap(row, 3 * N_IMAGES) for row in matches.correct])
     found = weighted_ap(scored)(np.ones((2, N_IMAGES)))
     assert 0.1 < by_hand < 0.9
@@ -90,3 +91,23 @@ def test_an_annotation_with_id_zero_counts_like_any_other(toy_truth: Callable[..
                 "keypoints": np.concatenate([instance.keypoints_xy, np.ones((17, 1))], 1).ravel().tolist()}
                for instance in truth.labels.instances]
     assert oks_ap_metrics(lay_beside(truth, perfect))["AP"] == pytest.approx(1.0)
+
+
+def test_a_model_that_finds_nobody_has_an_ap_of_zero(toy_truth: Callable[..., GroundTruth],
+                                                     scattered: Callable[..., list[Result]],
+                                                     rng: np.random.Generator) -> None:
+    truth = toy_truth(n_images=N_IMAGES)
+    for results in (scattered(truth, rng, wrong=1.0), []):
+        scored = lay_beside(truth, results)
+        assert oks_ap_metrics(scored)["AP"] == oks_ap_metrics(scored)["AP_all_points"] == 0
+        assert not weighted_ap(scored)(np.ones((200, N_IMAGES))).any()
+
+
+def test_weights_of_float32_give_six_digits(toy_truth: Callable[..., GroundTruth],
+                                            scattered: Callable[..., list[Result]], rng: np.random.Generator) -> None:
+    truth = toy_truth(n_images=80, per_image=3)
+    weigh = weighted_ap(lay_beside(truth, scattered(truth, rng, 1.0, 0.1)))
+    counts = rng.integers(0, 4, (150, 80))
+    exact = weigh(counts.astype(np.float64))
+    np.testing.assert_allclose(weigh(counts.astype(np.float32)), exact, rtol=1e-6)
+    np.testing.assert_allclose([weigh(row[None].astype(np.float64))[0] for row in counts[:5]], exact[:5], rtol=1e-12)

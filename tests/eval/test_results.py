@@ -70,6 +70,8 @@ def test_one_annotation_has_one_result(toy_truth: Callable[..., GroundTruth]) ->
         lay_beside(truth, [GOOD | {"annotation_id": 1}] * 2)
     with pytest.raises(DataError, match="no annotation 5"):
         lay_beside(truth, [GOOD | {"annotation_id": 5}])
+    with pytest.raises(DataError, match="image_id 1 for annotation 2, which is on image 2"):
+        lay_beside(truth, [GOOD | {"annotation_id": 2}])
 
 
 def test_the_skeleton_is_known_by_names_or_number(toy_truth: Callable[..., GroundTruth], tmp_path: Path,
