@@ -89,7 +89,7 @@ bench: setup  ## how fast, as ratios of two things measured in one run -> runs/b
 	@$(RUN_PYTHON) -m benchmarks $(ARGS)
 
 bench-gates: setup  ## how often the gates are right, beside the naive rules -> runs/bench-gates.json; an hour
-	@$(RUN_PYTHON) -m benchmarks gates $(ARGS)
+	@$(RUN_PYTHON) -m benchmarks.gates $(ARGS)
 
 lint: setup  ## ruff, and mypy --strict
 	$(RUN_PYTHON) -m ruff check .

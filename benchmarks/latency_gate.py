@@ -1,4 +1,4 @@
-"""``python -m benchmarks.latency_gate``: how often the latency gate is right, beside two rules that people use.
+"""How often the latency gate is right, beside two rules that people use.
 
 The same decision is made again and again on models whose true difference is known: none, or about 10 % more time. The
 slower model is the same network with convolutions that change nothing in front of its last one, as many as take a
@@ -8,9 +8,6 @@ a busy machine is as busy for each.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -51,19 +48,6 @@ class Trial(NamedTuple):
     true_effect: float
     outcome: str
     seconds: float
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency_gate", description=__doc__)
-    parser.add_argument("--decisions", type=int, default=40, help="of each rule on each pair (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench-gates-latency.json"))
-    arguments = parser.parse_args(argv)
-    found = records(arguments.decisions)
-    for record in found:
-        print(line(record))
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(found, indent=1) + "\n")
-    return 0
 
 
 def records(decisions: int = 40) -> list[Record]:
@@ -171,7 +155,3 @@ def line(record: Record) -> str:
     shares = "   ".join(f"{outcome} {record[outcome]:5.2f}" for outcome in ORDER)
     return (f"{record['rule']:52} true {record['true_effect']:+.3f}   {shares}   n {record['n']}   "
             f"{record['seconds']:5.1f} s a decision")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -45,7 +45,7 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: broken JSON at line {error.lineno}: {error.msg}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, or nested too deep
         raise DataError(f"{path}: not a JSON text ({error})") from error
 
 

@@ -24,9 +24,9 @@ class Contract:
     codec: Codec
     skeleton: Skeleton
 
-    def prepare(self, image: Image, bbox_xywh: Float) -> tuple[Float, Float]:
-        """The network's input (3, h, w) float32, and the affine (2, 3) from input pixels to image pixels."""
-        return preprocess(image, bbox_xywh, self.input)
+    def prepare(self, image: Image, bbox_xywh: Float, out: Float | None = None) -> tuple[Float, Float]:
+        """The network's input (3, h, w) float32, in ``out`` if given, and the affine (2, 3) from it to the image."""
+        return preprocess(image, bbox_xywh, self.input, out)
 
     def interpret(self, outputs: dict[str, Float], crop_to_image: Float) -> list[Prediction]:
         """The keypoints that N outputs stand for, in image pixels; ``crop_to_image`` is (N, 2, 3)."""

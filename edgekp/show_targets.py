@@ -68,7 +68,7 @@ def as_png(picture: Image) -> bytes:
 def instance_views(instances: Sequence[Instance], spec: InputSpec) -> Iterator[View]:
     """Each instance in the crop that training makes of it, without augmentation."""
     for instance in instances:
-        affine = crop_affine(instance.bbox_xywh, spec.input_hw, spec.padding)
+        affine = crop_affine(instance.bbox_xywh, spec.input_hw, spec.padding, align=spec.align)
         yield View(crop(read_image(instance.image.path), affine, spec),
                    transform(instance.keypoints_xy, affine)[None], instance.visibility[None])
 
@@ -87,7 +87,8 @@ def scene_views(instances: Sequence[Instance], spec: InputSpec) -> Iterator[View
             raise DataError(f"codec 'openpose' is made from the {len(COCO17)} keypoints of coco17, the labels have "
                             f"{len(people[0].keypoints_xy)}")
         pixels = read_image(path)
-        affine = crop_affine(np.array([0, 0, pixels.shape[1], pixels.shape[0]]), spec.input_hw, 1.0)
+        affine = crop_affine(np.array([0, 0, pixels.shape[1], pixels.shape[0]]), spec.input_hw, 1.0,
+                             align=spec.align)
         in_input = transform(np.stack([person.keypoints_xy for person in people]), affine)
         yield View(crop(pixels, affine, spec),
                    *openpose_from_coco(in_input, np.stack([person.visibility for person in people])))

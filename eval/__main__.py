@@ -20,10 +20,10 @@ from eval.accuracy_gate import judge_accuracy
 from eval.evaluate import evaluate_run
 from eval.ground_truth import read_ground_truth, skeleton_of
 from eval.latency_gate import judge_latency
-from eval.metrics import METRICS, measurable, measure, metrics_for
+from eval.metrics import METRICS, interval_of, measurable, measure, measure_keypoints, metrics_for
 from eval.predict import predict
 from eval.recipe_gate import gate_run
-from eval.results import lay_beside, read_results
+from eval.results import Scored, lay_beside, read_results
 from eval.table import metrics_table, run_table
 from eval.verdict import EXIT_CODES, Verdict, as_json, as_junit, as_lines, as_markdown, worst, write_json, write_output
 
@@ -49,7 +49,8 @@ def _run(arguments: argparse.Namespace) -> int:
     facts = {"artifact": str(arguments.artifact), "data": str(arguments.data), "predicted": len(results),
              "size_bytes": artifact.size_bytes}
     scored = lay_beside(truth, results)
-    metrics = measure(scored, measurable(scored, metrics_for(truth.skeleton)))
+    names = measurable(scored, metrics_for(truth.skeleton))
+    metrics, facts = measure(scored, names), facts | _evidence(scored, names[0])
     return _show(metrics, len(truth.labels.instances), facts, arguments.json)
 
 
@@ -63,8 +64,13 @@ def _score(arguments: argparse.Namespace) -> int:
         say(f"eval: {missing} of {len(scored.found)} instances have no prediction")
     names = (arguments.metric,) if arguments.metric else measurable(scored, metrics_for(skeleton))
     facts = {"gt": str(arguments.gt), "results": str(arguments.results), "skeleton": skeleton.name,
-             "predicted": len(scored.found) - missing}
+             "predicted": len(scored.found) - missing, **_evidence(scored, names[0])}
     return _show(measure(scored, names), len(scored.found), facts, arguments.json)
+
+
+def _evidence(scored: Scored, name: str) -> dict[str, Any]:
+    """How sure the main number is, and what each keypoint is worth."""
+    return {"interval": interval_of(scored, name), "keypoints": measure_keypoints(scored)}
 
 
 def _gate(arguments: argparse.Namespace) -> int:

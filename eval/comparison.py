@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from edgekp.recipe import Eval
+from eval.metrics import metric_chosen
 from eval.table import MISSING, SHOWN
 
 Record = dict[str, Any]
-HEADLINE = {"oks_ap": "AP", "pck": "pck@0.2", "nme": "nme"}  # a metric's main number among those of a record
 LOWER_IS_BETTER = ("nme", "failure_rate")  # beginnings of names
 
 
@@ -71,10 +72,15 @@ def compared(records: Sequence[Record]) -> list[Group]:
     return [*groups, Group("Cost", _cost_rows(next(iter(by_data.values()))))]
 
 
-def headline_change(records: Sequence[Record], metric: str) -> str:
+def headline(choice: Eval) -> str:
+    """A metric's main number among those of a record; of AP, the one that people know."""
+    return "AP" if choice.metric == "oks_ap" else metric_chosen(choice).judged
+
+
+def headline_change(records: Sequence[Record], choice: Eval) -> str:
     """``int8 against float on val: nme 5.01 % -> 5.08 %, 3.82 MB -> 0.71 MB, 2.31 ms -> 1.16 ms (1.99x as fast)``."""
     first, last = records[0], records[-1]
-    name = HEADLINE[metric]
+    name = headline(choice)
     pairs = [" ".join([name, _from_to(first, last, lambda record: _accuracy(name, record["metrics"].get(name)))])]
     pairs += [_from_to(first, last, lambda record: COSTS[0].spell(record["size_bytes"])),
               _from_to(first, last, lambda record: _milliseconds(record["latency_ms"]["p50"]))]

@@ -22,7 +22,7 @@ from eval.charts import (
     training_chart,
     waterfall_chart,
 )
-from eval.comparison import HEADLINE, LOWER_IS_BETTER, compared, headline_change
+from eval.comparison import LOWER_IS_BETTER, compared, headline, headline_change
 from eval.pictures import BASELINE, FINAL, TRUTH, Picture, Regression, make_pictures, make_regressions
 from eval.run_files import RunFiles, eval_command, read_run, settings_of
 from eval.verdict import write_output
@@ -52,7 +52,7 @@ def render(files: RunFiles) -> str:
                         trim_blocks=True, lstrip_blocks=True)
     return pages.get_template(TEMPLATE).render(
         name=files.folder.resolve().name, target=files.target, machine=files.records[0]["machine"],
-        verdict=_verdict(files), summary=[headline_change(files.records_on(data), files.choice.metric)
+        verdict=_verdict(files), summary=[headline_change(files.records_on(data), files.choice)
                                           for data in files.data_names],
         models=files.models, groups=compared(files.records), trade_offs=_trade_offs(files), trainings=_trainings(files),
         gates=files.gates["gates"] if files.gates else [], intervals=_intervals(files), steps=_steps(files),
@@ -75,7 +75,7 @@ def _verdict(files: RunFiles) -> dict[str, Any]:
 
 def _trade_offs(files: RunFiles) -> dict[str, Markup]:
     """A chart for each validation set."""
-    name = HEADLINE[files.choice.metric]
+    name = headline(files.choice)
     lower_is_better = name.startswith(LOWER_IS_BETTER)
     label, scale = (f"{name}, %", 100) if lower_is_better else (name, 1)
     charts = {}

@@ -56,22 +56,24 @@ def predict_one(session: Session, contract: Contract, truth: GroundTruth, flip_t
 
 def prepared_batches(contract: Contract, truth: GroundTruth) -> Iterator[Batch]:
     """The measured instances, image by image, as the network sees them."""
-    waiting: list[tuple[Instance, Float, Float]] = []
+    waiting: list[tuple[Instance, Float]] = []
+    inputs = np.empty((BATCH, 3, *contract.input.input_hw), np.float32)
     by_image = sorted(truth.labels.instances, key=lambda instance: instance.image.id)
     for image, instances in groupby(by_image, key=lambda instance: instance.image):
         pixels = read_image(image.path)
         for instance in instances:
-            waiting.append((instance, *contract.prepare(pixels, instance.bbox_xywh)))
+            _, crop_to_image = contract.prepare(pixels, instance.bbox_xywh, out=inputs[len(waiting)])
+            waiting.append((instance, crop_to_image))
             if len(waiting) == BATCH:
-                yield _stacked(waiting)
-                waiting = []
+                yield _batch(waiting, inputs)
+                waiting, inputs = [], np.empty_like(inputs)
     if waiting:
-        yield _stacked(waiting)
+        yield _batch(waiting, inputs)
 
 
-def _stacked(entries: list[tuple[Instance, Float, Float]]) -> Batch:
-    instances, inputs, affines = zip(*entries, strict=True)
-    return list(instances), np.stack(inputs), np.stack(affines)
+def _batch(waiting: list[tuple[Instance, Float]], inputs: Float) -> Batch:
+    instances, affines = zip(*waiting, strict=True)
+    return list(instances), inputs[:len(waiting)], np.stack(affines)
 
 
 def _infer(session: Session, contract: Contract, truth: GroundTruth, instances: list[Instance], inputs: Float,

@@ -33,7 +33,7 @@ CONTRACT = Layer(("edgekp",), frozenset({"numpy", "tomli"}))
 PICTURES = Layer(("edgekp",), CONTRACT.third_party | {"cv2"})
 KERNEL = Layer(("edgekp",), CONTRACT.third_party | {"numba"})  # targets are drawn on the host alone
 DATA = Layer(("edgekp",), PICTURES.third_party, frozenset({"jinja2"}))
-TRAIN = Layer(("edgekp", "train"), frozenset({"numpy", "torch", "cv2", "pycocotools", "safetensors", "tqdm"}))
+TRAIN = Layer(("edgekp", "train"), frozenset({"numpy", "torch", "cv2", "safetensors", "tqdm"}))
 OPTIMIZE = Layer(("edgekp", "train", "optimize"), frozenset(
     {"numpy", "torch", "torch_pruning", "modelopt", "onnx", "onnxruntime"}))
 DEVICE = Layer(("edgekp", "deploy.runtime"), frozenset({"numpy", "cv2"}), BACKENDS)
@@ -43,7 +43,7 @@ CHECKPOINT = Layer(("edgekp", "train.models"), frozenset({"numpy", "torch"}))
 EXPORT = Layer(("edgekp", "train.models", "deploy.runtime", "deploy.export"), frozenset(
     {"numpy", "torch", "onnx", "onnxslim", "tensorflow", "litert_torch"}))
 EVAL = Layer(("edgekp", "deploy.runtime", "eval"), frozenset(
-    {"numpy", "cv2", "onnx", "pycocotools", "scipy", "matplotlib", "jinja2", "markupsafe"}))  # markupsafe is jinja2's
+    {"numpy", "cv2", "onnx", "scipy", "matplotlib", "jinja2", "markupsafe"}))  # markupsafe is jinja2's
 
 LAYERS = {"edgekp/preprocess.py": PICTURES, "edgekp/show_targets.py": PICTURES,
           "edgekp/codecs/gaussian_kernel.py": KERNEL, "edgekp/codecs/openpose_kernel.py": KERNEL,

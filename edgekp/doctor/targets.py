@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from edgekp.codecs import Codec, Heatmap, HeatmapOffset, Integral
+from edgekp.codecs import Codec
 from edgekp.doctor.boxes import is_beside, is_outside_box, is_outside_image
 from edgekp.doctor.dataset import DataSet
 from edgekp.doctor.finding import Fault, Finding, at_annotations, at_keypoints, at_set
@@ -39,33 +40,53 @@ SMALL = Fault(
     mend="a smaller input.input_hw, larger pictures, or leave such instances out; COCO labels none below 32 x 32 px")
 
 
+@runtime_checkable
+class Maps(Protocol):
+    """A codec of maps."""
+
+    @property
+    def stride(self) -> int:
+        """Input pixels per cell."""
+
+
+@runtime_checkable
+class GaussianMaps(Maps, Protocol):
+    """A codec of maps with a Gaussian at each keypoint."""
+
+    @property
+    def sigma(self) -> float:
+        """Spread of the Gaussian, in cells."""
+
+
 def check_targets(data: DataSet) -> Iterator[Finding]:
     """Nothing unless the crop and codec are known."""
     rows = np.flatnonzero(data.counts & data.has_box & ~is_normalised(data) & ~is_beside(data))
     if data.plan is None or not len(rows):
         return
     codec, spec = data.plan.codec, data.plan.input
-    affines = np.stack([crop_affine(bbox_xywh, spec.input_hw, spec.padding) for bbox_xywh in data.bbox_xywh[rows]])
+    affines = np.stack([crop_affine(bbox_xywh, spec.input_hw, spec.padding, align=spec.align)
+                        for bbox_xywh in data.bbox_xywh[rows]])
     input_xy = transform(data.keypoints_xy[rows], affines)
     empty = np.zeros_like(data.labelled)
     empty[rows] = _leaves_nothing(codec, input_xy, data.labelled[rows])
     empty &= ~is_outside_image(data) & ~is_outside_box(data)  # those have a finding of their own
     yield from at_keypoints(ZERO_TARGET, data, empty, lambda row: _names(data, empty[row]))
-    if isinstance(codec, (Heatmap, HeatmapOffset, Integral)):
+    if isinstance(codec, Maps):
         small = np.zeros_like(data.counts)
         small[rows] = data.bbox_xywh[rows, 2:].max(-1) < SMALLEST_SIDE_CELLS * codec.stride
         yield from at_annotations(SMALL, data, small, lambda row: box(data, row))
-        yield from _check_sigma(data, codec.sigma, codec.stride, _spacing(input_xy, data.labelled[rows]),
+    if isinstance(codec, GaussianMaps):
+        yield from _check_sigma(data, codec, _spacing(input_xy, data.labelled[rows]),
                                 _annotators_spread(data, rows, affines[:, 0, 0]))
 
 
-def _check_sigma(data: DataSet, sigma: float, stride: int, spacing_px: float, spread_px: float) -> Iterator[Finding]:
+def _check_sigma(data: DataSet, codec: GaussianMaps, spacing_px: float, spread_px: float) -> Iterator[Finding]:
     """Sigma against the median distance of neighbouring keypoints and the annotators' spread, all in input pixels."""
-    sigma_px = sigma * stride
-    said = f"sigma {sigma:g} cells of {stride} px = {sigma_px:g} px"
+    sigma_px = codec.sigma * codec.stride
+    said = f"sigma {codec.sigma:g} cells of {codec.stride} px = {sigma_px:g} px"
     yield from at_set(SIGMA_LARGE, data, spacing_px < sigma_px,
                       f"{said}; neighbouring keypoints are {spacing_px:.1f} px apart")
-    yield from at_set(SIGMA_SMALL, data, sigma < SMALLEST_SIGMA_CELLS or sigma_px < SMALLEST_SPREAD * spread_px,
+    yield from at_set(SIGMA_SMALL, data, codec.sigma < SMALLEST_SIGMA_CELLS or sigma_px < SMALLEST_SPREAD * spread_px,
                       f"{said}; annotators differ by {spread_px:.1f} px")
 
 

@@ -187,3 +187,10 @@ def test_real_annotations_are_read_whole(real_data: Path, name: str, skeleton: s
     labels = read_coco(real_data / name, SKELETONS[skeleton])
     assert len(labels.instances) == instances
     assert all(Path(instance.image.path).is_file() for instance in labels.instances)
+
+
+def test_a_number_too_long_to_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text('{"images": [{"id": ' + "9" * 5000 + "}]}")
+    with pytest.raises(DataError, match="not a JSON text"):
+        read_coco(path, SKELETONS["coco17"])

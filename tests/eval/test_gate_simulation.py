@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from scipy.stats import binom
 
-from benchmarks.gates import judged, parts_called_worse
+from benchmarks.accuracy_gate import judged, parts_called_worse
 from benchmarks.populations import REAL_SETS, Population, made_up_people, real_images
 
 REPETITIONS = 150

@@ -108,8 +108,9 @@ def test_pck_by_the_torso_is_relative_to_left_shoulder_and_right_hip(toy_truth: 
             annotation["keypoints"][3 * 5:3 * 5 + 2] = [10.0, 10.0]
             annotation["keypoints"][3 * 12:3 * 12 + 2] = [40.0, 50.0]  # 50 px from the left shoulder
         document["annotations"][1]["keypoints"][3 * 12 + 2] = 0  # no torso: left out
+        document["annotations"][2]["keypoints"][3 * 12:3 * 12 + 2] = [10.0, 10.0]  # one without length, too
 
-    truth = toy_truth(n_images=2, change=place)
+    truth = toy_truth(n_images=3, change=place)
     metrics = pck_metrics(lay_beside(truth, exact(truth, {(0, 0): 4.9, (0, 1): 5.1, (0, 2): 10.1, (1, 0): 60.0})))
     assert metrics["pck_torso@0.1"] == pytest.approx(15 / 17)
     assert metrics["pck_torso@0.2"] == pytest.approx(16 / 17)

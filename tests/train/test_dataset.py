@@ -89,6 +89,16 @@ def test_the_same_key_always_gives_the_same_view_and_another_epoch_another(peopl
     assert not np.array_equal(dataset.sample(2, 4)[1], other_seed.sample(2, 4)[1])
 
 
+@pytest.mark.parametrize("name", [name for name in vars(Augment()) if name.endswith("_p") and name != "rotate_p"])
+def test_each_augmentation_of_the_recipe_reaches_the_sample(people: tuple[Instance, ...], name: str) -> None:
+    everyone = tuple(replace(person, visibility=np.full(17, 2)) for person in people)
+    contract, changed = tiny.recipe((96, 96)).contract(), replace(tiny.STILL, **{name: 1.0})
+    plain, other = (KeypointDataset(everyone, contract, augment, seed=0) for augment in (tiny.STILL, changed))
+    assert not np.array_equal(plain.sample(0, 1)[0], other.sample(0, 1)[0])
+    hidden = [bool((other.sample(0, index)[2] == 1).any()) for index in range(8)]
+    assert any(hidden) == (name in ("cutout_p", "occluder_p"))
+
+
 def test_every_instance_comes_once_an_epoch_in_another_order_each_time(people: tuple[Instance, ...]) -> None:
     keys = list(StepSampler([Pool(people[:9]), Pool(people[9:])], batch=7, epochs=3, seed=0))
     epochs = [list(chain.from_iterable(keys[3 * epoch:3 * epoch + 3])) for epoch in range(3)]

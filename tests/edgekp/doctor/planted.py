@@ -192,6 +192,8 @@ FAULTS: dict[str, tuple[str, Plant]] = {
     "v = -1": ("visibility-value", lambda c: (set_keypoint(c, 13, 50, 60, -1), person(c).update(num_keypoints=16))),
     "flags": ("visibility-flags", lambda c: for_all(c, flags)),
     "position without label": ("unlabelled-with-position", lambda c: set_keypoint(c, 1, 5, 6, 0, number=3)),
+    "positions wherever there is no label": ("unlabelled-with-position", lambda c: for_all(
+        c, lambda keypoints: keypoints[:, :2].__setitem__(keypoints[:, 2] == 0, 50))),
     "labelled at the origin": ("labelled-at-origin", lambda c: set_keypoint(c, 0, 0, 0)),
     "all hidden": ("never-visible", lambda c: for_all(
         c, lambda keypoints: keypoints[:, 2].__setitem__(keypoints[:, 2] > 0, 1))),

@@ -12,6 +12,7 @@ import pytest
 from edgekp.doctor.dataset import DataSet, brief, first_rows, number
 from edgekp.doctor.skeleton_choice import UNKNOWN, skeleton_of
 from edgekp.doctor.summary import line, summary_of
+from edgekp.doctor.values import is_normalised
 from edgekp.skeletons import COCO17, IBUG68, Skeleton
 from tests.edgekp.doctor.healthy import Case
 from tests.edgekp.doctor.planted import person, set_keypoint
@@ -63,6 +64,17 @@ def test_values_are_short_and_printable(value: Any, said: str) -> None:
     assert len(brief("a" * 999)) <= 60
 
 
+@pytest.mark.parametrize(("xy", "expected"), [
+    ([(0.1, 0.2), (0.5, 0.5), (0.9, 1.0)], True), ([(0.1, 0.2), (0.5, 0.5), (0.9, 1.1)], False),
+    ([(0, 0), (1, 0), (0, 0)], False),  # whole pixels, as when nothing was labelled
+    ([(0.1, 0.2), (0.5, 0.5)], False)])  # two may lie in the first pixel
+def test_fractions_are_told_from_pixels(xy: list[tuple[float, float]], expected: bool) -> None:
+    keypoints = [value for x, y in xy for value in (x, y, 2)] + [0, 0, 0]
+    skeleton = skeleton_of({"annotations": [{"keypoints": keypoints}]})
+    data = DataSet("set", {"annotations": [{"keypoints": keypoints}]}, Path(), skeleton)
+    np.testing.assert_array_equal(is_normalised(data), [expected])
+
+
 def with_area(share: float) -> Callable[[Case], object]:
     """An area as a share of the box."""
     return lambda case: person(case).update(area=share * person(case)["bbox"][2] * person(case)["bbox"][3])
@@ -98,6 +110,13 @@ def test_limits_are_where_they_are_said_to_be(case: Case, code: str, plant: Call
     assert (code in case.codes(decode=False)) is is_found
 
 
+def test_limbs_that_leave_out_the_last_keypoint_still_count_from_1(case: Case) -> None:
+    for document in (case.train, case.val):
+        category = document["categories"][0]
+        category["skeleton"] = [limb for limb in category["skeleton"] if 17 not in limb]
+    assert case.codes(decode=False) == set()
+
+
 @pytest.mark.parametrize(("category", "name"), [
     ({"keypoints": list(COCO17.keypoints)}, "coco17"),
     ({"keypoints": [f"k{i}" for i in range(68)], "flip_pairs": [list(pair) for pair in IBUG68.flip_pairs]}, "ibug68"),
@@ -125,5 +144,5 @@ def test_the_summary_counts_what_is_there() -> None:
     assert {bar.label: bar.count for bar in histograms["longer side of the box, px"] if bar.count} == {"32 to 63": 2}
     assert [(bar.label, bar.count, bar.parts) for bar in histograms["labelled keypoints"]] == [
         ("left", 2, (1.0, 0.0)), ("right", 1, (0.0, 0.5))]
-    assert max(part for bars in histograms.values() for bar in bars for part in bar.parts) == 1
+    assert [max(part for bar in bars for part in bar.parts) for bars in histograms.values()] == [1, 1, 1]
     assert line(data) == "2 images, 3 annotations, 2 of them with keypoints, skeleton 'pair'"

@@ -13,6 +13,8 @@ from edgekp.doctor.near_pictures import ALIKE, NEAR_BITS, Looks, first_alike
 from edgekp.doctor.picture_file import PIXEL_LIMIT, is_cut_off, look_at
 from edgekp.doctor.pictures import is_portable
 from edgekp.sample import Image
+from tests.edgekp.doctor.healthy import Case
+from tests.edgekp.doctor.planted import replace_file, swap_stated_size, turned
 
 
 def noise(rng: np.random.Generator, hw: tuple[int, int] = (150, 200)) -> Image:
@@ -68,6 +70,25 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_the_size_is_that_of_the_stored_pixels(tmp_path: Path, rng: np.random.Generator) -> None:
     (tmp_path / "a.png").write_bytes(encoded(noise(rng, (123, 77)), ".png"))
     assert look_at(tmp_path, ["a.png"], decode=False)["a.png"].wh == (77, 123)
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_picture_is_seen_as_it_is_stored(tmp_path: Path, rng: np.random.Generator, orientation: int) -> None:
+    """As COCO's labels and read_image take it, whatever EXIF says."""
+    data = encoded(noise(rng))
+    (tmp_path / "upright.jpg").write_bytes(data)
+    (tmp_path / "turned.jpg").write_bytes(turned(orientation)(data))
+    pictures = look_at(tmp_path, ["upright.jpg", "turned.jpg"], decode=True)
+    assert pictures["turned.jpg"].orientation == orientation
+    assert pictures["turned.jpg"].dhash == pictures["upright.jpg"].dhash
+    assert pictures["turned.jpg"].wh == pictures["upright.jpg"].wh
+
+
+def test_only_a_turn_by_90_degrees_exchanges_the_sides(case: Case) -> None:
+    """Upside down, 240 x 320 is another size than 320 x 240."""
+    swap_stated_size(case)
+    replace_file(case, "train-1.jpg", turned(3))
+    assert case.codes() == {"image-rotated", "image-size"}
 
 
 @pytest.mark.parametrize(("name", "expected"), [

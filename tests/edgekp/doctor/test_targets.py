@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekp.codecs import build_codec
+from edgekp.codecs import CODECS, build_codec
 from edgekp.doctor.dataset import DataSet, Plan
 from edgekp.doctor.targets import check_targets
 from edgekp.preprocess import InputSpec, crop_affine, transform
@@ -51,6 +51,16 @@ def test_sigma_is_too_large_when_neighbours_are_within_it(distance_px: float, ex
     (1.01, 2, set()), (0.99, 2, {"sigma-too-small"})])  # 2 pixels, a third of the annotators' 6
 def test_sigma_is_too_small_for_the_map_or_for_the_annotators(sigma: float, stride: int, expected: set[str]) -> None:
     assert found(apart(50.0), sigma=sigma, stride=stride).keys() == expected
+
+
+@pytest.mark.parametrize("codec", ["heatmap", "offset", "integral", "msra", "udp"])
+def test_every_codec_of_gaussians_is_judged(codec: str) -> None:
+    assert found(apart(50.0), codec=codec, sigma=0.5).keys() == {"sigma-too-small"}
+
+
+@pytest.mark.parametrize("codec", sorted(CODECS))
+def test_every_codec_can_be_looked_at(codec: str) -> None:
+    assert found(apart(50.0), codec=codec) == {}
 
 
 def test_the_numbers_behind_the_verdict_are_told() -> None:
