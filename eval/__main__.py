@@ -25,7 +25,18 @@ from eval.predict import predict
 from eval.recipe_gate import gate_run
 from eval.results import Scored, lay_beside, read_results
 from eval.table import metrics_table, run_table
-from eval.verdict import EXIT_CODES, Verdict, as_json, as_junit, as_lines, as_markdown, worst, write_json, write_output
+from eval.verdict import (
+    EXIT_CODES,
+    Verdict,
+    append_line,
+    as_json,
+    as_junit,
+    as_lines,
+    as_markdown,
+    worst,
+    write_json,
+    write_output,
+)
 
 BACKENDS = ("onnx",)
 
@@ -143,6 +154,8 @@ def _conclude(verdicts: list[Verdict], arguments: argparse.Namespace) -> int:
         write_output(arguments.junit, as_junit(verdicts))
     if arguments.markdown:
         write_output(arguments.markdown, as_markdown(verdicts))
+    if arguments.history:
+        append_line(arguments.history, verdicts)
     return EXIT_CODES[worst(verdicts)]
 
 
@@ -201,6 +214,8 @@ def _add_gate(commands: Any) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the verdict with its numbers")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the verdict as JUnit XML")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the verdict as a Markdown table")
+    parser.add_argument("--history", type=Path, metavar="FILE.jsonl", help="append the verdict as one line; for people "
+                        "to plot, no gate reads it")
 
 
 def _stage_command(commands: Any, name: str, summary: str, command: Any) -> argparse.ArgumentParser:

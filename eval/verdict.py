@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -92,6 +93,21 @@ def as_junit(verdicts: Sequence[Verdict]) -> str:
             ElementTree.SubElement(case, "skipped", message=f"{verdict.spelled}: {message}")
         ElementTree.SubElement(case, "system-out").text = message
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def append_line(path: Path, verdicts: Sequence[Verdict]) -> None:
+    """One more line of JSON at the end of a history. It only tells: what decides is measured anew each time.
+
+    Raises:
+        EdgekpError: The file cannot be written.
+    """
+    line = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **as_json(verdicts)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+    except OSError as error:
+        raise EdgekpError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def write_output(path: Path, text: str) -> None:

@@ -67,6 +67,19 @@ def test_gate_exit_codes_and_files(toy_artifact: Callable[..., Path], toy_data: 
     assert files[2].read_text().startswith(f"## Gate: {word.upper() if code else word}\n")
 
 
+def test_a_history_grows_by_a_line_and_decides_nothing(toy_artifact: Callable[..., Path], toy_data: Callable[..., Path],
+                                                       tmp_path: Path) -> None:
+    float_model, worse, data = toy_artifact("float"), toy_artifact("int8", 3.0), toy_data()
+    history = tmp_path / "h.jsonl"
+    history.write_text("not even JSON\n")
+    assert gate(float_model, worse, data, "--history", history) == 1
+    assert gate(float_model, float_model, data, "--history", history) == 0
+    lines = [json.loads(line) for line in history.read_text().splitlines()[1:]]
+    assert [line["verdict"] for line in lines] == ["fail", "pass"]
+    assert lines[0]["gates"][0]["numbers"]["loss"] > 0
+    assert lines[0]["time"] <= lines[1]["time"]
+
+
 def test_a_drop_at_the_budget_is_undecided(toy_artifact: Callable[..., Path], toy_data: Callable[..., Path],
                                            tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, after, data, out = toy_artifact("float"), toy_artifact("int8", 0.5), toy_data(), tmp_path / "gate.json"
