@@ -9,10 +9,11 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from edgekp.errors import EdgekpError
+from edgekp.errors import EdgekpError, RecipeError
 from edgekp.recipe import Recipe, load_recipe
+from edgekp.strict import toml_value
 
 DEFAULT_RECIPE = "recipes/quickstart.toml"
 
@@ -40,6 +41,18 @@ def input_size(text: str) -> tuple[int, int]:
     if not (separator and height.isdecimal() and width.isdecimal()):
         raise argparse.ArgumentTypeError(f"'{text}', expected height x width in pixels, such as 256x192")
     return int(height), int(width)
+
+
+def key_values(entries: Sequence[str]) -> dict[str, Any]:
+    """Options of a codec from repeated ``--option KEY=VALUE``, the values as TOML reads them.
+
+    Raises:
+        RecipeError: An entry without ``=``.
+    """
+    pairs = [entry.partition("=") for entry in entries]
+    if not all(separator for _, separator, _ in pairs):
+        raise RecipeError(f"--option {' '.join(entries)}: expected KEY=VALUE, such as sigma=1.5")
+    return {key: toml_value(value) for key, _, value in pairs}
 
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:

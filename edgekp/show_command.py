@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from edgekp.cli import Commands, add_debug, input_size
+from edgekp.cli import Commands, add_debug, input_size, key_values
 from edgekp.errors import RecipeError
 
 DEFAULT_INPUT_HW = {"openpose": (368, 368)}
@@ -60,17 +60,10 @@ def _contract_parts(arguments: argparse.Namespace) -> tuple[Any, Any, str]:
     from edgekp.codecs import SCENE_CODECS, build_codec, build_scene_codec
     from edgekp.preprocess import InputSpec
     from edgekp.recipe import load_recipe
-    from edgekp.strict import toml_value
 
     if arguments.recipe:
         recipe = load_recipe(arguments.recipe)
         return recipe.input, recipe.build_codec(), arguments.skeleton or recipe.data.skeleton
-    options = {}
-    for entry in arguments.option:
-        key, separator, value = entry.partition("=")
-        if not separator:
-            raise RecipeError(f"--option {entry}: expected KEY=VALUE, such as sigma=1.5")
-        options[key] = toml_value(value)
     input_hw = arguments.input or DEFAULT_INPUT_HW.get(arguments.codec, FALLBACK_INPUT_HW)
     build = build_scene_codec if arguments.codec in SCENE_CODECS else build_codec
-    return InputSpec(input_hw), build(arguments.codec, input_hw, options), arguments.skeleton or ""
+    return InputSpec(input_hw), build(arguments.codec, input_hw, key_values(arguments.option)), arguments.skeleton or ""

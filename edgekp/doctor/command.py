@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekp.cli import Commands, add_debug, input_size
+from edgekp.cli import Commands, add_debug, input_size, key_values
 from edgekp.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -87,14 +87,9 @@ def _plan(arguments: argparse.Namespace) -> tuple[Plan | None, Skeleton | None]:
 
 
 def _codec_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    from edgekp.strict import toml_value
-
     if (arguments.option or arguments.input) and not arguments.codec:
         raise RecipeError("--option and --input: they belong to a --codec, and none is named")
-    pairs = [entry.partition("=") for entry in arguments.option]
-    if not all(separator for _, separator, _ in pairs):
-        raise RecipeError(f"--option {' '.join(arguments.option)}: expected KEY=VALUE, such as sigma=1.5")
-    return {key: toml_value(value) for key, _, value in pairs}
+    return key_values(arguments.option)
 
 
 def _unseen(arguments: argparse.Namespace) -> list[str]:
