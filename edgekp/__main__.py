@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekp import show_command
 from edgekp.artifact import verify_artifact
 from edgekp.cli import Commands, add_debug, run
-from edgekp.doctor import command as doctor_command
-from edgekp.importers import command as import_command
+from edgekp.doctor.command import add_to as add_doctor
+from edgekp.importers.command import add_to as add_import
+from edgekp.show_command import add_to as add_show
 
 
 def add_verify(commands: Commands) -> None:
@@ -31,7 +31,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="edgekp", description="Look after data sets and artifacts.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add_to in (import_command.add_to, doctor_command.add_to, show_command.add_to, add_verify):
+    for add_to in (add_import, add_doctor, add_show, add_verify):
         add_to(commands)
     return run(lambda arguments: int(arguments.command(arguments)), parser, argv)
 
