@@ -69,15 +69,20 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """Architecture by name; ``options`` go to the backbone and are checked by it.
+    """Architecture by name; the options of each part are checked by it.
 
     Attributes:
+        options: of the backbone.
+        neck: makes one map of the backbone's, such as ``fpn`` or ``deconv``; by default there is none.
         head: by default the one that fits the codec.
     """
 
     backbone: str
     head: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    neck: str = ""
+    neck_options: dict[str, Any] = field(default_factory=dict)
+    head_options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

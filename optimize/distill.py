@@ -9,8 +9,8 @@ from edgekp.artifact import require_same_contract
 from edgekp.errors import RecipeError
 from edgekp.recipe import Distill
 from optimize.step import Context, Result
-from train.loop import Teacher
 from train.models.checkpoint import Checkpoint, load_checkpoint
+from train.task import Teacher
 
 
 def teacher_folder(settings: Distill, baseline: Path) -> Path:

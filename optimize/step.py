@@ -11,10 +11,11 @@ from torch import nn
 
 from edgekp.recipe import Recipe
 from train.dataset import Pool
-from train.loop import Task, Teacher, fit
+from train.loop import fit
 from train.models import ModelSpec
 from train.models.checkpoint import Checkpoint
 from train.resume import Entry
+from train.task import Task, Teacher
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ from optimize.quantize import quantize
 from optimize.step import Context, Result
 from tests import tiny
 from train.dataset import Pool
-from train.loop import Task, Teacher, fit
+from train.loop import fit
 from train.losses import LOSSES
 from train.models import build, spec_of
 from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from train.task import Task, Teacher
 
 CPU = torch.device("cpu")
 HRNET = Model("hrnet_lite", options={"width": 16, "branches": 3, "blocks": 1, "modules": 1})

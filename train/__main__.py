@@ -17,10 +17,11 @@ from edgekp.recipe import Recipe
 from edgekp.stage import Key, run_stage, say
 from train.dataset import input_digests, read_pools
 from train.drawn import write_dataset
-from train.loop import Task, fit
+from train.loop import fit
 from train.losses import loss_named
 from train.models import build, spec_of
 from train.models.checkpoint import device, save_checkpoint
+from train.task import Task
 
 DATA_VERSION = 1
 VERSION = 1

@@ -24,6 +24,7 @@ from edgekp.skeleton_file import skeleton_digest
 from edgekp.skeletons import skeleton_named
 from edgekp.stage import require_stage, say
 from train.augment import add_noise, hide, input_hw_of_step, look, recolor
+from train.world import World
 
 SampleKey = tuple[int, int, int]  # epoch, index of the instance, number of the step in the run
 Crop = tuple[Image, Float, Int]  # pixels (h, w, 3) uint8 RGB, keypoints_xy (K, 2) input pixels, visibility (K,)
@@ -172,10 +173,15 @@ class KeypointDataset(Dataset[Crop | EdgekpError]):
 
 
 class StepSampler(Sampler[list[SampleKey]]):
-    """The keys of every batch from ``first_step`` on; step s is the same batch in every run with this seed."""
+    """The keys of every batch from ``first_step`` on; step s is the same batch in every run with this seed.
 
-    def __init__(self, pools: list[Pool], batch: int, epochs: int, seed: int, first_step: int = 0) -> None:
+    Each process of ``world`` gets its share of the batch.
+    """
+
+    def __init__(self, pools: list[Pool], batch: int, epochs: int, seed: int, first_step: int = 0,
+                 world: World | None = None) -> None:
         self.pools, self.batch, self.epochs, self.seed, self.first_step = pools, batch, epochs, seed, first_step
+        self.world = world or World()
         size = sum(pool.drawn for pool in pools)
         self.steps_per_epoch = size // batch
         if self.steps_per_epoch == 0:
@@ -190,7 +196,8 @@ class StepSampler(Sampler[list[SampleKey]]):
             order = self._order(epoch)
             for step in range(skipped if epoch == first_epoch else 0, self.steps_per_epoch):
                 number = epoch * self.steps_per_epoch + step
-                yield [(epoch, int(index), number) for index in order[step * self.batch:(step + 1) * self.batch]]
+                rows = order[step * self.batch:(step + 1) * self.batch].tolist()
+                yield [(epoch, index, number) for index in self.world.share(rows)]
 
     def _order(self, epoch: int) -> Int:
         rng = np.random.default_rng([self.seed, epoch])

@@ -1,4 +1,8 @@
-"""Losses by name: how far a network's outputs are from a codec's targets, each keypoint with its weight (N, K)."""
+"""Losses by name: how far a network's outputs are from a codec's targets, for each keypoint with its weight (N, K).
+
+A loss is told keypoint by keypoint and already weighted; ``mean`` divides the sum by the weight of the whole batch,
+which may be spread over several parts (gradient accumulation) and processes.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ SIMCC_SHARPNESS = 10.0  # RTMPose's beta: bins of peak 1 need it to become a dis
 def mse(outputs: Tensors, targets: Tensors, weight: Tensor) -> Tensor:
     """Squared error summed over each keypoint's map, averaged over the weighted keypoints."""
     (output,), (target,) = outputs, targets
-    return _average(_squared(output - target), weight)
+    return _squared(output - target) * weight
 
 
 def wing(outputs: Tensors, targets: Tensors, weight: Tensor) -> Tensor:
@@ -32,13 +36,13 @@ def wing(outputs: Tensors, targets: Tensors, weight: Tensor) -> Tensor:
     distance = (output - target).abs()
     constant = WING_WIDTH - WING_WIDTH * log(1 + WING_WIDTH / WING_EPSILON)
     near = WING_WIDTH * torch.log(1 + distance / WING_EPSILON)
-    return _average(torch.where(distance < WING_WIDTH, near, distance - constant).flatten(2).mean(-1), weight)
+    return torch.where(distance < WING_WIDTH, near, distance - constant).flatten(2).mean(-1) * weight
 
 
 def l1(outputs: Tensors, targets: Tensors, weight: Tensor) -> Tensor:
     """Absolute error, averaged over the weighted keypoints."""
     (output,), (target,) = outputs, targets
-    return _average((output - target).abs().flatten(2).mean(-1), weight)
+    return (output - target).abs().flatten(2).mean(-1) * weight
 
 
 def heatmap_offset(outputs: Tensors, targets: Tensors, weight: Tensor) -> Tensor:
@@ -50,7 +54,7 @@ def heatmap_offset(outputs: Tensors, targets: Tensors, weight: Tensor) -> Tensor
     distance = (offsets - true_offsets).abs()
     distance = distance[:, 0::2] + distance[:, 1::2]
     from_offsets = (distance * true_maps.clamp_min(0)).flatten(2).sum(-1)
-    return _average(_squared(maps - true_maps) + OFFSET_SHARE * from_offsets, weight)
+    return (_squared(maps - true_maps) + OFFSET_SHARE * from_offsets) * weight
 
 
 def udp_combined(outputs: Tensors, targets: Tensors, weight: Tensor) -> Tensor:
@@ -58,7 +62,7 @@ def udp_combined(outputs: Tensors, targets: Tensors, weight: Tensor) -> Tensor:
     (output,), (target,) = outputs, targets
     error = output - target
     disc, x, y = (error[:, channel::3] for channel in range(3))
-    return _average(_squared(disc) + _squared(target[:, ::3] * x) + _squared(target[:, ::3] * y), weight)
+    return (_squared(disc) + _squared(target[:, ::3] * x) + _squared(target[:, ::3] * y)) * weight
 
 
 def kl(outputs: Tensors, targets: Tensors, weight: Tensor) -> Tensor:
@@ -68,13 +72,13 @@ def kl(outputs: Tensors, targets: Tensors, weight: Tensor) -> Tensor:
     """
     per_axis = [_divergence(SIMCC_SHARPNESS * output, SIMCC_SHARPNESS * target)
                 for output, target in zip(outputs, targets, strict=True)]
-    return _average(torch.stack(per_axis).sum(0), weight)
+    return torch.stack(per_axis).sum(0) * weight
 
 
 def cross_entropy(outputs: Tensors, targets: Tensors, weight: Tensor) -> Tensor:
     """Cross entropy of the bins' softmax against bins that are a distribution, summed over the axes (SimCC, 2022)."""
     per_axis = [-(target * output.log_softmax(-1)).sum(-1) for output, target in zip(outputs, targets, strict=True)]
-    return _average(torch.stack(per_axis).sum(0), weight)
+    return torch.stack(per_axis).sum(0) * weight
 
 
 def integral(outputs: Tensors, targets: Tensors, weight: Tensor) -> Tensor:
@@ -85,7 +89,7 @@ def integral(outputs: Tensors, targets: Tensors, weight: Tensor) -> Tensor:
     (logits,), (true_logits,) = outputs, targets
     divergence = _divergence(logits.flatten(2), true_logits.flatten(2))
     distance = (_mean_cell(logits) - _mean_cell(true_logits)).abs().sum(-1)
-    return _average(distance + divergence, weight)
+    return (distance + divergence) * weight
 
 
 def as_they_are(outputs: Tensors) -> Tensors:
@@ -101,7 +105,7 @@ class Loss:
     """A loss by its formula, and by what it can be used for.
 
     Attributes:
-        of: (outputs, targets, weight) to a scalar.
+        of: (outputs, targets, weight) to the weighted loss of each keypoint; its sum is that of the batch.
         fits: whether it reads this codec's targets.
         taught: what a teacher's outputs are as targets.
     """
@@ -143,8 +147,9 @@ def loss_named(name: str, codec: Codec) -> Loss:
     return LOSSES[name]
 
 
-def _average(per_keypoint: Tensor, weight: Tensor) -> Tensor:
-    return (per_keypoint * weight).sum() / weight.sum().clamp_min(1.0)
+def mean(weighted: Tensor, total_weight: Tensor) -> Tensor:
+    """The loss of a batch, from that of each keypoint; 0 where nothing has a weight."""
+    return weighted.sum() / total_weight.clamp_min(1.0)
 
 
 def _squared(error: Tensor) -> Tensor:

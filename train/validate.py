@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from edgekp.contract import Contract
-from edgekp.sample import Instance
+from edgekp.sample import Float, Instance
 from train.dataset import KeypointDataset
+from train.world import World
 
 PCK_THRESHOLD = 0.2
 BATCH = 64
@@ -16,28 +17,38 @@ INSTANCES = 400  # enough for a curve
 
 
 @torch.no_grad()
-def validate(net: nn.Module, instances: tuple[Instance, ...], contract: Contract,
-             device: torch.device) -> dict[str, float]:
-    """PCK at 0.2 of the box and the mean error as a fraction of sqrt(area), over up to 400 instances."""
+def validate(net: nn.Module, instances: tuple[Instance, ...], contract: Contract, device: torch.device,
+             world: World) -> dict[str, float]:
+    """PCK at 0.2 of the box and the mean error as a fraction of sqrt(area), over up to 400 instances.
+
+    Every process of ``world`` measures its share, and all of them learn the result.
+    """
     net.eval()
-    dataset = KeypointDataset(instances[:INSTANCES], contract, None, seed=0)
-    distances, box_sides, scales = [], [], []
-    for start in range(0, len(dataset), BATCH):
-        chosen = dataset.instances[start:start + BATCH]
-        inputs, keypoints_xy, _ = zip(*(dataset.sample(0, start + i) for i in range(len(chosen))), strict=True)
-        outputs = net(torch.from_numpy(np.stack(inputs)).to(device))
-        arrays = {name: value.float().cpu().numpy()
-                  for name, value in zip(contract.codec.outputs, outputs, strict=True)}
-        predicted_xy, _ = contract.codec.decode(arrays)
-        input_px = np.linalg.norm(predicted_xy - np.stack(keypoints_xy), axis=-1)
-        boxes = np.stack([instance.bbox_xywh for instance in chosen])
-        h, w = contract.input.input_hw
-        image_px_per_input_px = np.maximum(boxes[:, 2] / w, boxes[:, 3] / h) * contract.input.padding
-        distances.append(np.where([i.labelled for i in chosen], input_px * image_px_per_input_px[:, None], np.nan))
-        box_sides.append(boxes[:, 2:].max(1))
-        scales.append(np.sqrt([instance.area_px2 for instance in chosen]))
-    distance = np.concatenate(distances)
+    rows = world.share(list(range(min(INSTANCES, len(instances)))))
+    dataset = KeypointDataset(instances, contract, None, seed=0)
+    mine: list[Float] = [row for start in range(0, len(rows), BATCH)
+            for row in _distances_px(net, dataset, rows[start:start + BATCH], device)]
+    everyones: list[Float] = world.gather(mine)
+    distance = np.stack(everyones)  # (N, K)
+    measured = instances[:len(distance)]
+    box_sides = np.array([instance.bbox_xywh[2:].max() for instance in measured])
+    scales = np.sqrt([instance.area_px2 for instance in measured])
     labelled = ~np.isnan(distance)
-    hits = (distance <= PCK_THRESHOLD * np.concatenate(box_sides)[:, None])[labelled]
-    errors = (distance / np.concatenate(scales)[:, None])[labelled]
+    hits = (distance <= PCK_THRESHOLD * box_sides[:, None])[labelled]
+    errors = (distance / scales[:, None])[labelled]
     return {"pck@0.2": float(hits.mean()), "error": float(errors.mean())}
+
+
+def _distances_px(net: nn.Module, dataset: KeypointDataset, rows: list[int], device: torch.device) -> list[Float]:
+    """For each instance (K,) how far its keypoints are off, in image pixels; NaN where none is labelled."""
+    contract = dataset.contract
+    inputs, keypoints_xy, _ = zip(*(dataset.sample(0, row) for row in rows), strict=True)
+    outputs = net(torch.from_numpy(np.stack(inputs)).to(device))
+    arrays = {name: value.float().cpu().numpy() for name, value in zip(contract.codec.outputs, outputs, strict=True)}
+    predicted_xy, _ = contract.codec.decode(arrays)
+    input_px = np.linalg.norm(predicted_xy - np.stack(keypoints_xy), axis=-1)
+    boxes = np.stack([dataset.instances[row].bbox_xywh for row in rows])
+    h, w = contract.input.input_hw
+    image_px_per_input_px = np.maximum(boxes[:, 2] / w, boxes[:, 3] / h) * contract.input.padding
+    labelled = np.stack([dataset.instances[row].labelled for row in rows])
+    return list(np.where(labelled, input_px * image_px_per_input_px[:, None], np.nan))

@@ -13,9 +13,10 @@ from edgekp.errors import TrainingError
 from edgekp.sample import Instance
 from tests import tiny
 from train.dataset import KeypointDataset, Pool
-from train.loop import Task, Teacher, fit
+from train.loop import fit
 from train.models import build, spec_of
 from train.resume import Entry
+from train.task import Task, Teacher
 
 CPU = torch.device("cpu")
 RECIPE = tiny.recipe()

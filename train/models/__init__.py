@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
-from inspect import signature
+from dataclasses import replace
+from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 import torch
@@ -13,76 +13,53 @@ from edgekp.codecs import Codec, Regression, SimCC
 from edgekp.errors import RecipeError, unknown_name
 from edgekp.recipe import Recipe
 from edgekp.skeletons import skeleton_named
-from train.models.channels import Channels, resize
+from train.models.channels import resize
 from train.models.heads import GlobalDepthwiseHead, HeatmapHead, IntegralHead, OffsetHead, SimCCHead, UDPCombinedHead
 from train.models.hrnet_lite import HRNetLite
 from train.models.mobilefacenet import MobileFaceNet
+from train.models.parts import Backbone, Head, Neck
 from train.models.quantized import QuantizationSpec, insert_fake_quantizers
+from train.models.spec import ModelSpec
+
+__all__ = ["BACKBONES", "HEADS", "NECKS", "KeypointNet", "ModelSpec", "build", "quantized", "spec_of"]
 
 T = TypeVar("T")
 
-BACKBONES: dict[str, type[HRNetLite] | type[MobileFaceNet]] = {"hrnet_lite": HRNetLite, "mobilefacenet": MobileFaceNet}
-Head = GlobalDepthwiseHead | HeatmapHead | IntegralHead | OffsetHead | SimCCHead | UDPCombinedHead
+BACKBONES: dict[str, type[Backbone]] = {"hrnet_lite": HRNetLite, "mobilefacenet": MobileFaceNet}
+NECKS: dict[str, type[Neck]] = {}
 HEADS: dict[str, type[Head]] = {  # the first that says what a codec decodes is the codec's default
     "heatmap": HeatmapHead, "offset": OffsetHead, "udp_combined": UDPCombinedHead, "simcc": SimCCHead,
     "integral": IntegralHead, "gdconv": GlobalDepthwiseHead}
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """All that is needed to build a network before its weights are loaded.
-
-    Attributes:
-        options: of the backbone.
-        head_options: what the head must know of the codec, such as the number of SimCC's bins.
-        channels: widths of the layers that pruning changed, by module name.
-        quantization: set once the network computes on the int8 grid.
-    """
-
-    backbone: str
-    head: str
-    keypoints: int
-    input_hw: tuple[int, int]
-    options: dict[str, Any] = field(default_factory=dict)
-    head_options: dict[str, int] = field(default_factory=dict)
-    channels: Channels = field(default_factory=dict)
-    quantization: QuantizationSpec | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> ModelSpec:
-        quantization = fields["quantization"]
-        return cls(backbone=fields["backbone"], head=fields["head"], keypoints=fields["keypoints"],
-                   input_hw=(fields["input_hw"][0], fields["input_hw"][1]), options=fields["options"],
-                   head_options=fields.get("head_options", {}),  # older checkpoints have no head that needs any
-                   channels={name: (c[0], c[1], c[2]) for name, c in fields["channels"].items()},
-                   quantization=QuantizationSpec(tuple(quantization["keep_float"])) if quantization else None)
-
-
 class KeypointNet(nn.Module):
-    """A backbone and a head: (N, 3, h, w) input to one tensor per output of the codec."""
+    """A backbone, perhaps a neck, and a head: (N, 3, h, w) input to one tensor per output of the codec."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: Backbone, neck: Neck | None, head: Head) -> None:
         super().__init__()
         self.backbone = backbone
+        self.neck = neck
         self.head = head
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        outputs: tuple[Tensor, ...] = self.head(self.backbone(image))
+        features = self.backbone(image)
+        if self.neck is not None:
+            features = self.neck(features)
+        outputs: tuple[Tensor, ...] = self.head(features)
         return outputs
 
 
 def spec_of(recipe: Recipe) -> ModelSpec:
     """The specification that a recipe asks for; the head follows the codec unless the recipe names one."""
-    codec = recipe.build_codec()
-    head = recipe.model.head or next(name for name, kind in HEADS.items() if kind.outputs == codec.outputs)
-    spec = ModelSpec(recipe.model.backbone, head, len(skeleton_named(recipe.data.skeleton)), recipe.input.input_hw,
-                     recipe.model.options, _head_options(codec))
-    _check_codec(spec, codec)
+    codec, model = recipe.build_codec(), recipe.model
+    head = model.head or next(name for name, kind in HEADS.items() if kind.outputs == codec.outputs)
+    spec = ModelSpec(model.backbone, head, len(skeleton_named(recipe.data.skeleton)), recipe.input.input_hw,
+                     model.options, model.head_options | _head_options(codec), neck=model.neck,
+                     neck_options=model.neck_options)
+    _check_outputs(spec, codec)
     with torch.device("meta"):  # options and sizes are refused before data is read; nothing is allocated
         build(spec)
+        _check_stride(spec, codec)
     return spec
 
 
@@ -90,31 +67,55 @@ def build(spec: ModelSpec) -> nn.Module:
     """A network with fresh weights (and scales, where quantized) of the specified shape.
 
     Raises:
-        RecipeError: An unknown backbone, head or option, parts that do not fit each other, or an odd input size.
+        RecipeError: An unknown part or option, parts that do not fit each other, or an odd input size.
     """
-    backbone, head = _backbone(spec), _named("head", spec.head, HEADS)
-    if len(backbone.strides) not in head.maps:
+    backbone, neck, (widths, strides) = _features(spec)
+    head = _named("head", spec.head, HEADS)
+    if len(strides) not in head.maps:
+        giver = f"neck '{spec.neck}'" if neck else f"backbone '{spec.backbone}'"
         raise RecipeError(f"model.head: '{spec.head}' reads {' or '.join(map(str, head.maps))} feature maps, "
-                          f"backbone '{spec.backbone}' gives {len(backbone.strides)}")
+                          f"{giver} gives {len(strides)}")
     if any(side % backbone.coarsest_stride for side in spec.input_hw):
         raise RecipeError(f"input.input_hw: {list(spec.input_hw)}, but backbone '{spec.backbone}' needs multiples of "
                           f"{backbone.coarsest_stride}")
-    net: nn.Module = KeypointNet(backbone, head(backbone.widths, backbone.strides, spec.keypoints, spec.input_hw,
-                                               **spec.head_options))
+    _check_options(head, f"head '{spec.head}'", "model.head_options", spec.head_options)
+    net: nn.Module = KeypointNet(backbone, neck, head(widths, strides, spec.keypoints, spec.input_hw,
+                                                      **spec.head_options))
     resize(net, spec.channels)
     return insert_fake_quantizers(net, spec.quantization) if spec.quantization else net
 
 
-def _backbone(spec: ModelSpec) -> HRNetLite | MobileFaceNet:
+def quantized(spec: ModelSpec, keep_float: tuple[str, ...]) -> ModelSpec:
+    """The same network on the int8 grid."""
+    return replace(spec, quantization=QuantizationSpec(keep_float))
+
+
+def _features(spec: ModelSpec) -> tuple[Backbone, Neck | None, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Backbone and neck, and the widths and strides of the maps that the head is given."""
     kind = _named("backbone", spec.backbone, BACKBONES)
-    known = signature(kind).parameters
-    for option, value in spec.options.items():
+    _check_options(kind, f"backbone '{spec.backbone}'", "model.options", spec.options)
+    backbone = kind(**spec.options)
+    if not spec.neck:
+        if spec.neck_options:
+            raise RecipeError(f"model.neck_options: {spec.neck_options}, but no neck is chosen")
+        return backbone, None, (backbone.widths, backbone.strides)
+    between = _named("neck", spec.neck, NECKS)
+    _check_options(between, f"neck '{spec.neck}'", "model.neck_options", spec.neck_options)
+    neck = between(backbone.widths, backbone.strides, **spec.neck_options)
+    return backbone, neck, (neck.widths, neck.strides)
+
+
+def _check_options(kind: type[nn.Module], owner: str, where: str, options: dict[str, Any]) -> None:
+    """Refuse an option that a part does not know, or of another type than its default."""
+    known = {name: parameter for name, parameter in signature(kind).parameters.items()
+             if parameter.kind is Parameter.KEYWORD_ONLY or parameter.default is not Parameter.empty}
+    for option, value in options.items():
         if option not in known:
-            raise RecipeError(unknown_name(f"option of backbone '{spec.backbone}'", option, list(known)))
+            raise RecipeError(unknown_name(f"option of {owner}", option, list(known) or ["none"]))
         expected = type(known[option].default)
-        if type(value) is not expected:
-            raise RecipeError(f"model.options.{option}: {value!r}, expected {expected.__name__}")
-    return kind(**spec.options)
+        whole = expected is float and type(value) is int
+        if known[option].default is not Parameter.empty and type(value) is not expected and not whole:
+            raise RecipeError(f"{where}.{option}: {value!r}, expected {expected.__name__}")
 
 
 def _named(kind: str, name: str, known: dict[str, T]) -> T:
@@ -123,20 +124,23 @@ def _named(kind: str, name: str, known: dict[str, T]) -> T:
     return known[name]
 
 
-def quantized(spec: ModelSpec, keep_float: tuple[str, ...]) -> ModelSpec:
-    """The same network on the int8 grid."""
-    return replace(spec, quantization=QuantizationSpec(keep_float))
-
-
-def _head_options(codec: Codec) -> dict[str, int]:
+def _head_options(codec: Codec) -> dict[str, Any]:
+    """What a head must know of its codec."""
     return dict(zip(("bins_x", "bins_y"), codec.bins_xy, strict=True)) if isinstance(codec, SimCC) else {}
 
 
-def _check_codec(spec: ModelSpec, codec: Codec) -> None:
-    """Refuse a head that does not speak the codec, or a map of another stride."""
+def _check_outputs(spec: ModelSpec, codec: Codec) -> None:
+    """Refuse a head that does not speak the codec."""
     speaks = _named("head", spec.head, HEADS).outputs
     if speaks != codec.outputs:
         raise RecipeError(f"model.head: '{spec.head}' says {list(speaks)}, the codec expects {list(codec.outputs)}")
-    stride = _named("backbone", spec.backbone, BACKBONES).strides[0]
-    if not isinstance(codec, (Regression, SimCC)) and codec.stride != stride:
-        raise RecipeError(f"codec.options.stride: {codec.stride}, but backbone '{spec.backbone}' has stride {stride}")
+
+
+def _check_stride(spec: ModelSpec, codec: Codec) -> None:
+    """Refuse maps of another stride than the codec's."""
+    if isinstance(codec, (Regression, SimCC)):
+        return
+    stride = _features(spec)[2][1][0]
+    if codec.stride != stride:
+        giver = f"neck '{spec.neck}'" if spec.neck else f"backbone '{spec.backbone}'"
+        raise RecipeError(f"codec.options.stride: {codec.stride}, but {giver} has stride {stride}")

@@ -1,7 +1,4 @@
-"""Heads: from a backbone's features to the outputs that a codec decodes.
-
-The last layer of each, or the module that holds the last layers, is ``output``: steps of optimization leave it alone.
-"""
+"""Heads of one stage: from feature maps to the outputs that a codec decodes."""
 
 from __future__ import annotations
 
@@ -11,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from train.models.layers import ConvBN
+from train.models.parts import Head
 
 INTEGRAL_CHANNELS = 96
 EMBEDDING = 128
 SIMCC_STRIDE = 16  # of the map that is flattened; a finer one makes the linear layers larger than the backbone
 
 
-class HeatmapHead(nn.Module):
+class HeatmapHead(Head):
     """One map per keypoint by a 1 x 1 convolution on the finest feature.
 
     Weights start near zero: with the default initialisation, MSE drives the maps to zero and leaves them there.
@@ -43,7 +41,7 @@ class UDPCombinedHead(HeatmapHead):
     channels: ClassVar[int] = 3
 
 
-class OffsetHead(nn.Module):
+class OffsetHead(Head):
     """A map and two offsets per keypoint by two 1 x 1 convolutions, each with its own scale once it is quantized."""
 
     outputs: ClassVar[tuple[str, ...]] = ("heatmaps", "offsets")
@@ -59,7 +57,7 @@ class OffsetHead(nn.Module):
         return tuple(self.output[name](features[0]) for name in self.outputs)
 
 
-class SimCCHead(nn.Module):
+class SimCCHead(Head):
     """One map per keypoint at stride 16, flattened; from its cells the bins along x and y (SimCC, RTMPose)."""
 
     outputs: ClassVar[tuple[str, ...]] = ("simcc_x", "simcc_y")
@@ -101,7 +99,7 @@ class FlatBins(nn.Module):
                      for layer in (self.x, self.y))
 
 
-class IntegralHead(nn.Module):
+class IntegralHead(Head):
     """Coordinates as the expectation over a map (integral regression, Sun et al., ECCV 2018).
 
     The two coarsest features are merged top-down (FPN, Lin et al., 2017), so that what a position means is learnt
@@ -132,7 +130,7 @@ class IntegralHead(nn.Module):
         return (weights @ self.cells_xy,)
 
 
-class GlobalDepthwiseHead(nn.Module):
+class GlobalDepthwiseHead(Head):
     """MobileFaceNet's own end: a depthwise convolution as large as the map, an embedding, and a linear layer."""
 
     outputs: ClassVar[tuple[str, ...]] = ("coordinates",)

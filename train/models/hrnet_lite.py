@@ -10,18 +10,19 @@ from __future__ import annotations
 from functools import reduce
 from itertools import pairwise
 from operator import add
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
 from edgekp.errors import RecipeError
 from train.models.layers import ConvBN, DepthwiseBlock, ResidualBlock
+from train.models.parts import Backbone
 
 BLOCKS = {"dense": ResidualBlock, "depthwise": DepthwiseBlock}
 STEM_CHANNELS = 32
 
 
-class HRNetLite(nn.Module):
+class HRNetLite(Backbone):
     """(N, 3, h, w) to one feature map of ``width`` channels at stride 4.
 
     Args:
@@ -31,8 +32,6 @@ class HRNetLite(nn.Module):
         modules: exchanges at full number of branches.
     """
 
-    strides: ClassVar[tuple[int, ...]] = (4,)
-
     def __init__(self, width: int = 32, branches: int = 3, blocks: int = 2, modules: int = 2,
                  block: Literal["dense", "depthwise"] = "dense") -> None:
         super().__init__()
@@ -40,7 +39,7 @@ class HRNetLite(nn.Module):
             raise RecipeError(f"model.options: width {width} (a multiple of 8), branches {branches} (2 to 4), blocks "
                               f"{blocks} and modules {modules} (1 or more), block '{block}' ({' or '.join(BLOCKS)})")
         widths = [width * 2**i for i in range(branches)]
-        self.widths = (width,)
+        self.widths, self.strides = (width,), (4,)
         self.coarsest_stride = 4 * 2 ** (branches - 1)
         self.stem = nn.Sequential(ConvBN(3, STEM_CHANNELS, 3, 2), ConvBN(STEM_CHANNELS, width, 3, 2))
         self.downs = nn.ModuleList(ConvBN(fine, coarse, 3, 2) for fine, coarse in pairwise(widths))

@@ -5,30 +5,29 @@ ReLU by default; the paper's PReLU stays selectable, but costs 2.4 x on ONNX Run
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
 from edgekp.errors import RecipeError
 from train.models.layers import Activation, ConvBN, prelu, relu
+from train.models.parts import Backbone
 
 ACTIVATIONS: dict[str, Activation] = {"relu": relu, "prelu": prelu}
 # expansion, channels, repeats, stride of the first, by stage; the paper's table 1
 STAGES = (((2, 64, 5, 2),), ((4, 128, 1, 2), (2, 128, 6, 1)), ((4, 128, 1, 2), (2, 128, 2, 1)))
 
 
-class MobileFaceNet(nn.Module):
+class MobileFaceNet(Backbone):
     """(N, 3, h, w) to feature maps of 64, 128 and 128 channels at strides 4, 8 and 16."""
-
-    strides: ClassVar[tuple[int, ...]] = (4, 8, 16)
-    coarsest_stride: ClassVar[int] = 16
 
     def __init__(self, activation: Literal["relu", "prelu"] = "relu") -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
             raise RecipeError(f"model.options.activation: '{activation}', expected {' or '.join(ACTIVATIONS)}")
         act = ACTIVATIONS[activation]
-        self.widths = tuple(stage[-1][1] for stage in STAGES)
+        self.widths, self.strides = tuple(stage[-1][1] for stage in STAGES), (4, 8, 16)
+        self.coarsest_stride = 16
         self.stem = nn.Sequential(ConvBN(3, 64, 3, 2, activation=act), ConvBN(64, 64, 3, groups=64, activation=act))
         self.stages = nn.ModuleList()
         channels = 64
