@@ -17,7 +17,7 @@ RUN_PYTHON = $(VENV)/bin/python
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train optimize export eval gate report test bench bench-gates lint clean
+.PHONY: help setup demo train optimize export eval gate report test bench bench-gates reproduce-claims lint clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  make \1 - /p' Makefile | awk -F ' - ' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -90,6 +90,9 @@ bench: setup  ## how fast, as ratios of two things measured in one run -> runs/b
 
 bench-gates: setup  ## how often the gates are right, beside the naive rules -> runs/bench-gates.json; an hour
 	@$(RUN_PYTHON) -m benchmarks.gates $(ARGS)
+
+reproduce-claims: setup  ## the sources' claims put to the test at small scale -> runs/claims.json; 45 minutes
+	@$(RUN_PYTHON) -m benchmarks.claims $(ARGS)
 
 lint: setup  ## ruff, and mypy --strict
 	$(RUN_PYTHON) -m ruff check .

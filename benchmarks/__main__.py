@@ -14,7 +14,7 @@ from typing import Any
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # before numpy is loaded: what is compared is one thread against one thread
 
-BENCHMARKS = ("targets", "openpose", "decode", "preprocess", "oks_ap", "loader")
+BENCHMARKS = ("targets", "openpose", "decode", "preprocess", "oks_ap", "loader", "training_step")
 Record = dict[str, Any]
 
 

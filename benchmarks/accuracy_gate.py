@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import populations
 from benchmarks.populations import REAL_SETS, Drawn, Population, RealSet
-from edgekp.recipe import data_root
+from edgekp.data_folder import data_root
 from eval.accuracy_gate import FEW_BUDGET, RISK, decide, default_budget
 from eval.bootstrap import Weighted, resample
 from eval.metrics import Metric, metric_chosen

@@ -24,7 +24,7 @@ from onnx import helper, numpy_helper
 from deploy.export.__main__ import MODEL_FILE, export_checkpoint
 from deploy.export.target import target_named
 from edgekp.artifact import open_artifact, write_artifact
-from edgekp.recipe import load_recipe
+from edgekp.recipe_file import load_recipe
 from eval.latency import time_in_fresh_process
 from eval.latency_evidence import process_of
 from eval.latency_gate import LIMIT, PROCESS_SECONDS, judge_latency

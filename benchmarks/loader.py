@@ -16,12 +16,14 @@ import torch
 from torch.nn.functional import mse_loss
 
 from edgekp.coco import read_coco
+from edgekp.data_folder import data_root
 from edgekp.preprocess import InputSpec
-from edgekp.recipe import CodecChoice, Data, Drawn, Model, Recipe, Train, data_root
+from edgekp.recipe import CodecChoice, Data, Drawn, Model, Recipe, Train
 from edgekp.sample import Instance
 from edgekp.skeletons import COCO17
-from train.dataset import Batch, Pool, StepSampler, training_batches
+from train.dataset import Batch, Pool, StepSampler
 from train.drawn import write_dataset
+from train.loader import training_batches
 from train.models import build, spec_of
 
 IMAGES, BATCH, WORKERS, STEPS, ROUNDS = 640, 32, 2, 3, 3

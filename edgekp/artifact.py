@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from edgekp.atomic import sha256, write_file
-from edgekp.contract import Contract
+from edgekp.contract import AnyContract, Contract, contract_from_json
 from edgekp.errors import ArtifactError, EdgekpError
 from edgekp.golden import check_golden, load_golden, make_golden
 
@@ -36,7 +36,7 @@ class Artifact:
 
     folder: Path
     kind: str
-    contract: Contract
+    contract: AnyContract
     model: dict[str, Any]
     files: dict[str, str]
 
@@ -49,7 +49,7 @@ class Artifact:
         return self.model_path.stat().st_size
 
 
-def write_artifact(folder: Path, kind: str, contract: Contract, model: dict[str, Any]) -> None:
+def write_artifact(folder: Path, kind: str, contract: AnyContract, model: dict[str, Any]) -> None:
     """Add golden vectors and the manifest to a folder that already holds the model's files."""
     np.savez_compressed(folder / GOLDEN, **make_golden(contract))  # type: ignore[arg-type]
     files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
@@ -68,7 +68,7 @@ def open_artifact(folder: Path, kind: str | None = None) -> Artifact:
     if kind is not None and manifest.get("kind") != kind:
         raise ArtifactError(f"{folder}: holds a '{manifest.get('kind')}', expected a '{kind}'")
     try:
-        artifact = Artifact(folder, str(manifest["kind"]), Contract.from_json(manifest["contract"]),
+        artifact = Artifact(folder, str(manifest["kind"]), contract_from_json(manifest["contract"]),
                             dict(manifest["model"]), dict(manifest["files"]))
     except (KeyError, TypeError, ValueError, EdgekpError) as error:
         raise ArtifactError(f"{folder}/manifest.json: unusable field ({error}); export the model again") from error
@@ -104,12 +104,20 @@ def require_same_contract(first: Artifact, second: Artifact) -> None:
         raise ArtifactError(f"{first.folder} and {second.folder} do not fit each other: {'; '.join(differences)}")
 
 
-def require_contract(artifact: Artifact, contract: Contract, command: str) -> None:
+def require_contract(artifact: Artifact, contract: AnyContract, command: str) -> None:
     """Refuse, field by field, an artifact that was made for another contract; ``command`` mends it."""
     differences = contract.differences(artifact.contract)
     if differences:
         raise ArtifactError(f"{artifact.folder}: was made for another contract: {'; '.join(differences)}; "
                             f"run: {command}")
+
+
+def boxed_contract(artifact: Artifact, command: str) -> Contract:
+    """The contract of a model that is shown people one by one; refuse one of whole scenes, not meant by ``command``."""
+    if not isinstance(artifact.contract, Contract):
+        raise ArtifactError(f"{artifact.folder}: is shown whole images, {command} is for models that are shown one "
+                            "person in a box; python -m eval run and gate measure this one")
+    return artifact.contract
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

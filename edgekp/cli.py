@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from edgekp.errors import EdgekpError, RecipeError
-from edgekp.recipe import Recipe, load_recipe
+from edgekp.recipe import Recipe
+from edgekp.recipe_file import load_recipe
 from edgekp.strict import toml_value
 
 DEFAULT_RECIPE = "recipes/quickstart.toml"

@@ -60,7 +60,7 @@ def read_coco(path: Path, skeleton: Skeleton, images: Path | None = None) -> Lab
     root = images or path.parent
     files = _image_files(path, document["images"], root)
     _check_names(path, document.get("categories"), skeleton)
-    usable = [entry for entry in document["annotations"] if _is_usable(entry)]
+    usable = [entry for entry in document["annotations"] if is_usable(entry)]
     seen: set[int] = set()
     instances = []
     for entry in usable:
@@ -104,7 +104,7 @@ def _check_structure(path: Path, document: Any) -> None:
             raise DataError(f"{path}: '{section}' holds {strange[0]!r:.40}, expected an object")
 
 
-def _is_usable(entry: dict[str, Any]) -> bool:
+def is_usable(entry: dict[str, Any]) -> bool:
     """Not a crowd, and a keypoint is labelled; what is malformed counts as usable, so that it is refused by name."""
     keypoints = entry.get("keypoints") or []
     return not entry.get("iscrowd", 0) and (not isinstance(keypoints, list) or any(v != 0 for v in keypoints[2::3]))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekp.contract import Contract
+from edgekp.contract import VISIBILITY, AnyContract, Contract, SceneContract
 from edgekp.preprocess import normalise, transform
-from edgekp.sample import Float, Image
+from edgekp.sample import Float, Image, Target
 from edgekp.skeletons import Skeleton
 
 INPUT_STEP = 3  # every third pixel of the input is kept: enough to see a shift, a ninth of the size
@@ -24,27 +24,31 @@ HESITATION, SECOND_PEAK = 5, 0.7  # cells to a lower peak of each map, so that f
 SHIFT = 0.05  # of sqrt(area): where the shifted keypoints of the similarity lie
 
 
-def make_golden(contract: Contract) -> dict[str, Float]:
+def make_golden(contract: AnyContract) -> dict[str, Float]:
     """Example image and box, and what the contract makes of them; seeded, so equal for equal contracts."""
     rng = np.random.default_rng(20)
     image = _smooth_image(rng)
     bbox_xywh = np.array([30.0, -14.0, 90.0, 130.0])  # reaches out of the image, so that padding shows
     h, w = contract.input.input_hw
     keypoints_xy = rng.uniform((0.15 * w, 0.15 * h), (0.85 * w, 0.85 * h), size=(1, len(contract.skeleton), 2))
-    target = contract.codec.encode(keypoints_xy, np.full((1, len(contract.skeleton)), 2))
+    target = _target(contract, keypoints_xy)
     outputs = {name: array + SECOND_PEAK * np.roll(array, HESITATION, -1) + rng.normal(0, 0.002, array.shape)
                for name, array in target.arrays.items()}
     vectors: dict[str, Float] = {"image": image, "bbox_xywh": bbox_xywh}
+    if VISIBILITY in contract.outputs:
+        outputs[VISIBILITY] = rng.normal(0, 2, (1, len(contract.skeleton)))
     vectors |= {f"output_{name}": array.astype(np.float16) for name, array in outputs.items()}
     return vectors | _derive(contract, vectors)
 
 
-def check_golden(contract: Contract, vectors: dict[str, Float]) -> list[str]:
+def check_golden(contract: AnyContract, vectors: dict[str, Float]) -> list[str]:
     """One line per vector that this contract no longer reproduces; empty when all agree."""
-    needed = ["image", "bbox_xywh", *(f"output_{name}" for name in contract.codec.outputs)]
-    missing = [f"golden vectors lack '{name}'" for name in needed if name not in vectors]
-    if missing:
-        return missing
+    needed = ["image", "bbox_xywh", *(f"output_{name}" for name in contract.outputs)]
+    problems = [f"golden vectors lack '{name}'" for name in needed if name not in vectors]
+    problems += [f"golden vectors have '{name}', which the model does not say" for name in vectors
+                 if name.startswith("output_") and name not in needed]
+    if problems:
+        return problems
     tolerance = {"input": INPUT_ATOL, "keypoints_xy": KEYPOINT_ATOL_PX, "scores": KEYPOINT_ATOL_PX}
     problems = []
     for name, found in _derive(contract, vectors).items():
@@ -63,11 +67,11 @@ def load_golden(path: Path) -> dict[str, Float]:
         return {name: archive[name] for name in archive.files}
 
 
-def _derive(contract: Contract, vectors: dict[str, Float]) -> dict[str, Float]:
+def _derive(contract: AnyContract, vectors: dict[str, Float]) -> dict[str, Float]:
     """What the contract computes from the stored image, box and outputs; every field of it leaves a trace."""
     tensor, crop_to_image = contract.prepare(vectors["image"].astype(np.uint8), vectors["bbox_xywh"])
-    outputs = {name: vectors[f"output_{name}"].astype(np.float32) for name in contract.codec.outputs}
-    in_crop_xy, scores = contract.codec.decode(outputs)
+    outputs = {name: vectors[f"output_{name}"].astype(np.float32) for name in contract.outputs}
+    in_crop_xy, scores = _decoded(contract, outputs)
     keypoints_xy = transform(in_crop_xy, crop_to_image)
     padded, _ = contract.prepare(np.zeros((2, 2, 3), np.uint8), OUTSIDE_XYWH)
     return {"input": tensor[:, ::INPUT_STEP, ::INPUT_STEP], "keypoints_xy": keypoints_xy, "scores": scores,
@@ -76,7 +80,29 @@ def _derive(contract: Contract, vectors: dict[str, Float]) -> dict[str, Float]:
             "mirrored_xy": in_crop_xy[:, contract.skeleton.flip_order],
             "limbs": np.asarray(contract.skeleton.limbs, dtype=np.float64),
             "normaliser": np.asarray(contract.skeleton.normaliser or (), dtype=np.float64),
-            "similarity": np.exp(-(SHIFT**2) / (2 * (2 * contract.skeleton.sigma_array) ** 2))}
+            "similarity": np.exp(-(SHIFT**2) / (2 * (2 * contract.skeleton.sigma_array) ** 2)),
+            **_visible(contract, outputs)}
+
+
+def _target(contract: AnyContract, keypoints_xy: Float) -> Target:
+    """Of one person with these keypoints (1, K, 2), all visible; a scene of that person alone."""
+    visibility = np.full(keypoints_xy.shape[:-1], 2)
+    if isinstance(contract, SceneContract):
+        return contract.encode(keypoints_xy[None], visibility[None], contract.input.input_hw)
+    return contract.codec.encode(keypoints_xy, visibility)
+
+
+def _decoded(contract: AnyContract, outputs: dict[str, Float]) -> tuple[Float, Float]:
+    """Keypoints (P, K, 2) in input pixels and scores (P, K); P is 1 unless several people are found in a scene."""
+    if isinstance(contract, SceneContract):
+        return contract.decode(outputs)[0]
+    return contract.codec.decode(outputs)
+
+
+def _visible(contract: AnyContract, outputs: dict[str, Float]) -> dict[str, Float]:
+    """The probabilities of a network that says which keypoints are visible."""
+    visible = contract.visible(outputs) if isinstance(contract, Contract) else None
+    return {} if visible is None else {"visible": visible}
 
 
 def _level_ramps() -> Image:

@@ -97,6 +97,11 @@ def read_image(path: str | Path) -> Image:
     return np.asarray(pixels if DECODES_TO_RGB else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
+def frame_xywh(image: Image) -> Float:
+    """(4,) the box around all of an image."""
+    return np.array([0.0, 0.0, image.shape[1], image.shape[0]])
+
+
 def crop_affine(bbox_xywh: Float, input_hw: tuple[int, int], padding: float, *, align: Align = "pixel_centers",
                 scale: float = 1.0, rotation_deg: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)) -> Float:
     """Image to input pixels, (2, 3): the box, enlarged to the input's aspect ratio, fills the input.

@@ -5,18 +5,24 @@ A key that no stage reads is refused with the nearest known one, so a typo never
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field, fields
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from edgekp.codecs import Codec, Regression, SimCC, build_codec
-from edgekp.contract import Contract
-from edgekp.errors import DataError, RecipeError
+from edgekp.codecs import Codec, SceneCodec
+from edgekp.contract import AnyContract, make_contract
+from edgekp.errors import RecipeError
 from edgekp.preprocess import InputSpec
 from edgekp.skeletons import skeleton_named
-from edgekp.strict import read_toml, require_above_zero, strict, toml_value
+from edgekp.strict import require_above_zero
+
+T = TypeVar("T")
+
+TAKEN = {"data", "train", "optimize", "export", "eval", "gate", "tensorboard",  # what else a run's folders are called
+         "float", "pruned", "distilled", "int8"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class Model:
         options: of the backbone.
         neck: makes one map of the backbone's, such as ``fpn`` or ``deconv``; by default there is none.
         head: by default the one that fits the codec.
+        transformer: put the input upright by a spatial transformer first; for heads that say coordinates.
+        visibility: say also which keypoints are visible; learnt with ``train.visibility_share``.
     """
 
     backbone: str
@@ -83,6 +91,8 @@ class Model:
     neck: str = ""
     neck_options: dict[str, Any] = field(default_factory=dict)
     head_options: dict[str, Any] = field(default_factory=dict)
+    transformer: bool = False
+    visibility: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,29 +154,62 @@ class Augment:
 
 @dataclass(frozen=True)
 class Train:
-    """One run of gradient descent (AdamW, linear warm-up, cosine to zero, averaged weights).
+    """One run of gradient descent (AdamW, linear warm-up, a falling rate, averaged weights).
 
     Attributes:
+        batch: what one optimizer step sees, in all processes and parts together.
+        accumulate: parts in which a batch is computed, where the whole does not fit into memory.
+        schedule: half a cosine to zero, or a tenth of the rate at each of ``milestones``, as fractions of the run.
+        average: which weights are kept: their moving average over the steps (``ema_decay``), their plain mean at the
+            end of each epoch in the last ``swa_share`` of the run, at a constant rate, or the last ones.
         loss: must fit the codec; another one is refused with those that fit.
+        precision: of the forward pass; ``auto`` is bf16 where that is fast, fp16 is for NVIDIA GPUs.
+        compile: whether torch.compile makes kernels of the network; a minute that pays on a GPU.
+        patience: validations without improvement after which the run ends, with the best weights; 0 for all epochs.
+        tensorboard: whether scalars go to ``runs/<name>/tensorboard``, too.
+        keypoint_weights: what each keypoint of the skeleton counts in the loss; by default all count the same.
+        visibility_share: what the cross entropy of visibility counts beside ``loss``, where the model says it.
     """
 
     epochs: int
     batch: int = 32
     lr: float = 2e-3
     weight_decay: float = 1e-2
+    schedule: Literal["cosine", "step"] = "cosine"
+    milestones: tuple[float, ...] = (0.7, 0.9)
     warmup_steps: int = 200
+    average: Literal["ema", "swa", "none"] = "ema"
     ema_decay: float = 0.998
+    swa_share: float = 0.25
     clip_norm: float = 5.0
     loss: str = "mse"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    keypoint_weights: tuple[float, ...] = ()
+    visibility_share: float = 0.1
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    accumulate: int = 1
+    compile: bool = False
     workers: int = 2
     validate_every: int = 5
+    patience: int = 0
+    tensorboard: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_above_zero("train", self, "epochs", "batch", "lr", "clip_norm", "validate_every")
-        if self.workers < 0:
-            raise RecipeError(f"train.workers: {self.workers}, expected 0 or more")
+        require_above_zero("train", self, "epochs", "batch", "lr", "clip_norm", "validate_every", "accumulate",
+                           "visibility_share")
+        for name in ("workers", "patience"):
+            if getattr(self, name) < 0:
+                raise RecipeError(f"train.{name}: {getattr(self, name)}, expected 0 or more")
+        if not 0 <= self.ema_decay < 1:
+            raise RecipeError(f"train.ema_decay: {self.ema_decay}, expected 0 to below 1")
+        if not 0 < self.swa_share <= 1:
+            raise RecipeError(f"train.swa_share: {self.swa_share}, expected a share of the run, above 0 and up to 1")
+        if not self.milestones or not all(0 < milestone < 1 for milestone in self.milestones):
+            raise RecipeError(f"train.milestones: {list(self.milestones)}, expected fractions of the run, above 0 and "
+                              "below 1")
+        weights = self.keypoint_weights
+        if weights and not (all(0 <= weight < inf for weight in weights) and any(weights)):
+            raise RecipeError(f"train.keypoint_weights: {list(weights)}, expected numbers from 0, not all 0")
 
 
 @dataclass(frozen=True)
@@ -288,6 +331,36 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class SecondTask:
+    """Another task on the backbone and neck of the main one: each step of the training learns a batch of both.
+
+    Attributes:
+        name: of its checkpoint, a folder within the main one's, and of its metrics.
+        share: of the loss of a step; the main task has the rest.
+        input: of the size of the main task's, which it is by default.
+        metric: what its validation is about.
+    """
+
+    name: str
+    data: Data
+    codec: CodecChoice
+    share: float = 0.3
+    input: InputSpec | None = None
+    head: str = ""
+    head_options: dict[str, Any] = field(default_factory=dict)
+    loss: str = "mse"
+    augment: Augment = Augment()
+    metric: Literal["oks_ap", "pck", "nme"] = "oks_ap"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[a-z][a-z0-9_]*", self.name) or self.name in TAKEN:
+            raise RecipeError(f"second.name: '{self.name}', expected a word of small letters, digits and _, other than "
+                              f"{', '.join(sorted(TAKEN))}")
+        if not 0 < self.share < 1:
+            raise RecipeError(f"second.share: {self.share}, expected a share of the loss between 0 and 1")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """All settings of a run; each stage reads its sections and nothing else."""
 
@@ -302,77 +375,35 @@ class Recipe:
     export: Export = Export()
     eval: Eval = Eval()
     gate: Gate = Gate()
+    second: SecondTask | None = None
 
     @property
     def run_folder(self) -> Path:
         return Path("runs") / self.name
 
-    def build_codec(self) -> Codec:
-        return build_codec(self.codec.name, self.input.input_hw, self.codec.options)
+    def for_each_task(self, do: Callable[[Recipe], T]) -> list[T]:
+        """What ``do`` makes of this recipe and, where there is a second task, of the recipe that would train it alone.
 
-    def contract(self) -> Contract:
-        return Contract(self.input, self.build_codec(), skeleton_named(self.data.skeleton))
+        Raises:
+            RecipeError: As of ``do``; of the second task, with its name.
+        """
+        results = [do(self)]
+        if self.second:
+            try:
+                results.append(do(self._alone(self.second)))
+            except RecipeError as error:
+                raise RecipeError(f"second task '{self.second.name}': {error}") from error
+        return results
 
+    def _alone(self, task: SecondTask) -> Recipe:
+        model = replace(self.model, head=task.head, head_options=task.head_options, visibility=False)
+        return Recipe(f"{self.name}/{task.name}", task.data, task.input or self.input, task.codec, model,
+                      replace(self.train, loss=task.loss, keypoint_weights=()), task.augment, export=self.export,
+                      eval=Eval(task.metric))
 
-def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a recipe and apply ``section.key=value`` overrides.
+    def build_codec(self) -> Codec | SceneCodec:
+        return self.contract().codec
 
-    Raises:
-        RecipeError: No such file, broken TOML, an unknown key, or a value of the wrong type.
-    """
-    table = read_toml(path)
-    for override in overrides or []:
-        _override(table, override)
-    table.setdefault("name", path.stem)
-    recipe = strict(Recipe, table, "")
-    contract = recipe.contract()  # codec options and the skeleton's name are checked before any stage runs
-    if recipe.eval.metric == "nme" and contract.skeleton.normaliser is None:
-        raise RecipeError(f"{path}: eval.metric: 'nme' needs a skeleton with a normaliser, "
-                          f"'{contract.skeleton.name}' has none; use oks_ap or pck")
-    _check_augment(path, recipe.augment, contract)
-    if not (recipe.data.drawn or (recipe.data.train and recipe.data.val)):
-        raise RecipeError(f"{path}: data: expected either [data.drawn] or both [[data.train]] and [[data.val]]")
-    return recipe
-
-
-def _check_augment(path: Path, augment: Augment, contract: Contract) -> None:
-    """Refuse what the skeleton or the codec has no use for."""
-    if augment.half_body_p and not contract.skeleton.lower_body.any():
-        raise RecipeError(f"{path}: augment.half_body_p: {augment.half_body_p}, but skeleton "
-                          f"'{contract.skeleton.name}' is no body; leave it out")
-    if augment.multi_scale and isinstance(contract.codec, (Regression, SimCC)):
-        raise RecipeError(f"{path}: augment.multi_scale: {list(augment.multi_scale)}, but heads that say "
-                          f"{list(contract.codec.outputs)} take inputs of one size; leave it out")
-
-
-def data_root() -> Path:
-    """The folder that label paths are relative to."""
-    return Path(os.environ.get("EDGEKP_DATA", "../shared/data"))
-
-
-def locate(name: str, hint: str = "") -> Path:
-    """The file or folder of a label set, or a DataError that says where to put it."""
-    path = data_root() / name
-    if not path.exists():
-        advice = f" {hint}" if hint else ""
-        raise DataError(f"{path}: not there; set EDGEKP_DATA to the folder that holds '{name}'.{advice}")
-    return path
-
-
-def _override(table: dict[str, Any], text: str) -> None:
-    """Apply ``a.b=c``; a step of [[optimize]] is addressed by its method, as in ``optimize.prune.epochs=3``."""
-    name, separator, raw = text.partition("=")
-    if not separator or not name:
-        raise RecipeError(f"--set {text}: expected section.key=value")
-    *path, key = name.split(".")
-    place: Any = table
-    for part in path:
-        if isinstance(place, list):
-            place = next((entry for entry in place if isinstance(entry, dict) and entry.get("method") == part), None)
-        else:
-            place = place.setdefault(part, {})
-        if not isinstance(place, (dict, list)):
-            raise RecipeError(f"--set {text}: there is no '{part}' in this recipe")
-    if isinstance(place, list):
-        raise RecipeError(f"--set {text}: name a step by its method, as in optimize.prune.epochs=3")
-    place[key] = toml_value(raw)
+    def contract(self) -> AnyContract:
+        return make_contract(self.input, self.codec.name, self.codec.options, skeleton_named(self.data.skeleton),
+                             self.model.visibility)

@@ -8,6 +8,7 @@
     area_px2         ()           pixels squared: COCO's segmentation area, the scale of OKS
     input            (3, h, w)    float32, normalised, in the colour order of the InputSpec
     scores           (K,)         confidence of each keypoint; 1 where a codec has none
+    visible          (K,)         0..1, how likely a keypoint is visible rather than hidden; None where nobody says so
 
 Batches put N in front. ``image pixels`` are those of the file, ``input pixels`` those of the network's input.
 """
@@ -54,6 +55,24 @@ class Instance:
 
 
 @dataclass(frozen=True)
+class Scene:
+    """A whole image: its people, and what is known of others on it.
+
+    Attributes:
+        people: at least one, each with a labelled keypoint.
+        others_xywh: (R, 4) boxes of single people without a labelled keypoint, image pixels.
+        crowds_xywh: (C, 4) boxes of crowds, the same; ``people`` may be among them.
+        complete: False where there may be more people, of whom the annotations say nothing.
+    """
+
+    image: ImageFile
+    people: tuple[Instance, ...]
+    others_xywh: Float
+    crowds_xywh: Float
+    complete: bool = True
+
+
+@dataclass(frozen=True)
 class Target:
     """What the network should say about a batch: one array per output, and how much each keypoint counts."""
 
@@ -67,6 +86,7 @@ class Prediction:
 
     keypoints_xy: Float
     scores: Float
+    visible: Float | None = None
 
     @property
     def score(self) -> float:

@@ -59,7 +59,7 @@ def _contract_parts(arguments: argparse.Namespace) -> tuple[Any, Any, str]:
     """Input, codec and the skeleton's name ("" to look it up), from the recipe or from the options."""
     from edgekp.codecs import SCENE_CODECS, build_codec, build_scene_codec
     from edgekp.preprocess import InputSpec
-    from edgekp.recipe import load_recipe
+    from edgekp.recipe_file import load_recipe
 
     if arguments.recipe:
         recipe = load_recipe(arguments.recipe)

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgekp.codecs import SCENE_CODECS, Codec, Integral, SceneCodec
 from edgekp.errors import DataError
-from edgekp.preprocess import InputSpec, crop, crop_affine, read_image, transform
+from edgekp.preprocess import InputSpec, crop, crop_affine, frame_xywh, read_image, transform
 from edgekp.sample import Bool, Float, Image, Instance, Int
 from edgekp.skeletons import COCO17, OPENPOSE18, Skeleton, openpose_from_coco
 
@@ -87,8 +87,7 @@ def scene_views(instances: Sequence[Instance], spec: InputSpec) -> Iterator[View
             raise DataError(f"codec 'openpose' is made from the {len(COCO17)} keypoints of coco17, the labels have "
                             f"{len(people[0].keypoints_xy)}")
         pixels = read_image(path)
-        affine = crop_affine(np.array([0, 0, pixels.shape[1], pixels.shape[0]]), spec.input_hw, 1.0,
-                             align=spec.align)
+        affine = crop_affine(frame_xywh(pixels), spec.input_hw, 1.0, align=spec.align)
         in_input = transform(np.stack([person.keypoints_xy for person in people]), affine)
         yield View(crop(pixels, affine, spec),
                    *openpose_from_coco(in_input, np.stack([person.visibility for person in people])))

@@ -196,3 +196,9 @@ def openpose_from_coco(keypoints_xy: Float, visibility: Int) -> tuple[Float, Int
     with_neck = np.concatenate([visibility, visibility[..., shoulders].min(-1, keepdims=True)], -1)
     order = [(*COCO17.keypoints, "neck").index(name) for name in OPENPOSE18.keypoints]
     return with_neck_xy[..., order, :], with_neck[..., order]
+
+
+def coco_from_openpose(keypoints_xy: Float, scores: Float) -> tuple[Float, Float]:
+    """Keypoints (..., 18, 2) and scores (..., 18) of OpenPose as (..., 17, 2) and (..., 17) of COCO, without neck."""
+    order = [OPENPOSE18.keypoints.index(name) for name in COCO17.keypoints]
+    return keypoints_xy[..., order, :], scores[..., order]

@@ -54,7 +54,8 @@ def _run(arguments: argparse.Namespace) -> int:
     truth = read_ground_truth(_needed(arguments.data, "--data"), artifact.contract.skeleton, arguments.images)
     results = predict([artifact], truth)[0]
     if not results:
-        raise ArtifactError(f"{artifact.folder}: every output is NaN or infinite; there is nothing to measure")
+        raise ArtifactError(f"{artifact.folder}: nothing was found, or every output is NaN or infinite; there is "
+                            "nothing to measure")
     if arguments.predictions:
         write_output(arguments.predictions, json.dumps(results, allow_nan=False) + "\n")
     facts = {"artifact": str(arguments.artifact), "data": str(arguments.data), "predicted": len(results),

@@ -23,7 +23,7 @@ from edgekp.sample import Float
 from eval.bootstrap import Interval, Resampled, Weighted, resample
 from eval.ground_truth import GroundTruth
 from eval.metrics import Metric, metric_chosen
-from eval.results import Result, Scored, lay_beside
+from eval.results import Result, Scored, are_named, lay_beside
 from eval.slices import SliceLoss, slice_losses, slice_metric
 from eval.verdict import Outcome, Verdict
 
@@ -73,6 +73,18 @@ def judge_accuracy(truth: GroundTruth, baseline: list[Result], candidate: list[R
 
 def _hard_failures(truth: GroundTruth, results: list[Result], who: str) -> Iterator[str]:
     """What no metric may smooth over: instances without a finite prediction, and predictions for other ones."""
+    if are_named(results):
+        yield from _misnamed(truth, results, who)
+    elif {result["image_id"] for result in results} - {image.id for image in truth.labels.images}:
+        yield f"{who}: predictions on other images than those of {truth.labels.path}"
+    if any(len(result["keypoints"]) != 3 * len(truth.skeleton) for result in results):
+        yield f"{who}: predictions of another number of keypoints than the {len(truth.skeleton)} of the labels"
+    elif not np.isfinite([[*result["keypoints"], result["score"]] for result in results]).all():
+        yield f"{who}: predictions hold NaN or infinity"
+
+
+def _misnamed(truth: GroundTruth, results: list[Result], who: str) -> Iterator[str]:
+    """A model that is shown people in boxes says something of each, and of nobody else."""
     image_of = {instance.id: instance.image.id for instance in truth.labels.instances}
     predicted = {result["annotation_id"] for result in results}
     missing = len(image_of.keys() - predicted)
@@ -82,10 +94,6 @@ def _hard_failures(truth: GroundTruth, results: list[Result], who: str) -> Itera
         yield f"{who}: predictions for other instances than those of {truth.labels.path}"
     elif any(result["image_id"] != image_of[result["annotation_id"]] for result in results):
         yield f"{who}: predictions on other images than those of {truth.labels.path}"
-    if any(len(result["keypoints"]) != 3 * len(truth.skeleton) for result in results):
-        yield f"{who}: predictions of another number of keypoints than the {len(truth.skeleton)} of the labels"
-    elif not np.isfinite([[*result["keypoints"], result["score"]] for result in results]).all():
-        yield f"{who}: predictions hold NaN or infinity"
 
 
 def _on_all_images(weigh: Weighted, truth: GroundTruth) -> float:
@@ -95,7 +103,8 @@ def _on_all_images(weigh: Weighted, truth: GroundTruth) -> float:
 
 def _same_predictions(first: Scored, second: Scored) -> bool:
     """Every number of every instance is equal, in whatever order the results are."""
-    in_order = [np.argsort([result["annotation_id"] for result in scored.results]) for scored in (first, second)]
+    name = "annotation_id" if are_named(first.results) else "image_id"  # of one image in the order of their scores
+    in_order = [np.argsort([result[name] for result in scored.results], kind="stable") for scored in (first, second)]
     scores = [np.array([result["score"] for result in scored.results]) for scored in (first, second)]
     return all(np.array_equal(one[in_order[0]], other[in_order[1]])
                for one, other in ((first.triplets, second.triplets), scores))

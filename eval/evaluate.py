@@ -16,8 +16,9 @@ from typing import Any
 from edgekp.artifact import Artifact, require_same_contract, verify_artifact
 from edgekp.atomic import sha256, write_file
 from edgekp.coco import read_json
+from edgekp.data_folder import locate
 from edgekp.errors import StageError
-from edgekp.recipe import Data, Recipe, locate
+from edgekp.recipe import Data, Recipe
 from edgekp.sample import Float
 from edgekp.skeleton_file import skeleton_digest
 from edgekp.skeletons import skeleton_named

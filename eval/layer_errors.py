@@ -15,7 +15,7 @@ import onnx
 from scipy.optimize import linear_sum_assignment
 
 from deploy.runtime.onnx_session import OnnxSession
-from edgekp.artifact import Artifact
+from edgekp.artifact import Artifact, boxed_contract
 from edgekp.errors import ArtifactError
 from edgekp.sample import Float
 from eval.quantized_graph import LAYERS, QuantizedGraph, node_name
@@ -107,7 +107,8 @@ class _Probe:
         self.artifact, self.inputs, self.graph, self.twins = artifact, inputs, graph, twins
         self.exact = {weight.tensor: twins[weight.layer].values for weight in graph.integer_weights() if twins}
         self.grids = graph.grids()
-        self.outputs = artifact.contract.codec.outputs
+        self.codec = boxed_contract(artifact, "the comparison layer by layer").codec
+        self.outputs = artifact.contract.outputs
         taps = list(dict.fromkeys(grid.source for grid in self.grids))
         values = self._run(graph.view(weights=self.exact, outputs=taps), (*self.outputs, *taps))
         self.in_float = {name: values[name] for name in taps}
@@ -141,7 +142,7 @@ class _Probe:
         return float(np.linalg.norm(self._decoded(self._run(model, self.outputs)) - self.decoded_xy, axis=-1).mean())
 
     def _decoded(self, values: dict[str, Float]) -> Float:
-        keypoints_xy, _ = self.artifact.contract.codec.decode({name: values[name] for name in self.outputs})
+        keypoints_xy, _ = self.codec.decode({name: values[name] for name in self.outputs})
         return keypoints_xy
 
     def _run(self, model: onnx.ModelProto, outputs: tuple[str, ...]) -> dict[str, Float]:

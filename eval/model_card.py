@@ -13,8 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from edgekp.artifact import Artifact, open_artifact
 from edgekp.codecs import codec_to_json
-from edgekp.contract import Contract
-from edgekp.skeletons import Skeleton
+from edgekp.contract import AnyContract, SceneContract
 from edgekp.stage import require_stage
 from eval.run_files import RunFiles, read_run
 from eval.table import MISSING, SHOWN
@@ -41,15 +40,18 @@ def render(files: RunFiles) -> str:
     pages = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True,
                         lstrip_blocks=True, keep_trailing_newline=True)
     return pages.get_template(TEMPLATE).render(
-        name=files.folder.resolve().name, purpose=_purpose(artifact.contract.skeleton),
+        name=files.folder.resolve().name, purpose=_purpose(artifact.contract),
         model=list(_model(files, trained, artifact)), feeding=list(_feeding(artifact.contract)),
         data=list(_data(files)), results=[_results(files, name) for name in files.data_names],
         machine=files.records[0]["machine"], gates=_gates(files), limits=list(_limits(files)))
 
 
-def _purpose(skeleton: Skeleton) -> str:
-    return (f"Locates {len(skeleton)} keypoints of one person, face or object inside a box that a detector or tracker "
-            "gives. It does not say whether there is one, who it is, or what it does.")
+def _purpose(contract: AnyContract) -> str:
+    if isinstance(contract, SceneContract):
+        return (f"Finds the people on a whole image and locates {len(contract.skeleton)} keypoints of each. It does "
+                "not say who they are, or what they do.")
+    return (f"Locates {len(contract.skeleton)} keypoints of one person, face or object inside a box that a "
+            "detector or tracker gives. It does not say whether there is one, who it is, or what it does.")
 
 
 def _model(files: RunFiles, trained: Artifact, artifact: Artifact) -> Iterator[tuple[str, Any]]:
@@ -64,14 +66,15 @@ def _model(files: RunFiles, trained: Artifact, artifact: Artifact) -> Iterator[t
     yield "sha256", f"`{artifact.files[artifact.model_path.name]}`"
 
 
-def _feeding(contract: Contract) -> Iterator[tuple[str, Any]]:
+def _feeding(contract: AnyContract) -> Iterator[tuple[str, Any]]:
     """Preprocessing and decoding, as far as a reader needs them to get the same numbers."""
     spec, codec = contract.input, codec_to_json(contract.codec)
     yield "input", f"1 x 3 x {spec.input_hw[0]} x {spec.input_hw[1]}, float32, {spec.color}"
     yield "normalisation", f"(pixel - {list(spec.mean)}) / {list(spec.std)}, pixels of 0 to 255"
-    yield "crop", (f"the box, enlarged {spec.padding} times and to the input's aspect ratio, {spec.resize}, "
+    looks_at = "the whole image" if isinstance(contract, SceneContract) else "the box"
+    yield "crop", (f"{looks_at}, enlarged {spec.padding} times and to the input's aspect ratio, {spec.resize}, "
                    f"{spec.pad_value} outside of the image")
-    yield "outputs", ", ".join(f"`{name}`" for name in contract.codec.outputs)
+    yield "outputs", ", ".join(f"`{name}`" for name in contract.outputs)
     yield "decoding", ", ".join([codec.pop("name"), *(f"{name} {value}" for name, value in codec.items())])
 
 

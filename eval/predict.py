@@ -1,4 +1,4 @@
-"""Run models over the ground-truth boxes of a label set. Preprocessing and decoding are the contract's.
+"""Run models over the ground-truth boxes of a label set, or its images. Preprocessing and decoding are the contract's.
 
 Several models of one contract see the very same inputs: each image is read and warped once.
 """
@@ -14,12 +14,13 @@ import numpy as np
 
 from deploy.runtime.session import Session, open_session
 from edgekp.artifact import Artifact
-from edgekp.contract import Contract
+from edgekp.contract import Contract, SceneContract
 from edgekp.preprocess import read_image, transform
 from edgekp.sample import Bool, Float, Instance, Prediction
 from edgekp.stage import say
 from eval.ground_truth import GroundTruth
-from eval.results import Result
+from eval.predict_scenes import predict_scenes
+from eval.results import Result, as_result
 
 BATCH = 16
 Batch = tuple[list[Instance], Float, Float]  # N instances, (N, 3, h, w) inputs, (N, 2, 3) crop to image
@@ -28,19 +29,28 @@ Batch = tuple[list[Instance], Float, Float]  # N instances, (N, 3, h, w) inputs,
 def predict(artifacts: Sequence[Artifact], truth: GroundTruth) -> list[list[Result]]:
     """Results of each model for the measured instances, in COCO's format with ``annotation_id`` and ``bbox``.
 
-    An instance for which a network's output holds NaN or infinity gets no result.
+    An instance for which a network's output holds NaN or infinity gets no result. Models of whole scenes are given no
+    boxes: their results are those of whom they find, without these two.
     """
-    contract, total = artifacts[0].contract, len(truth.labels.instances)
-    results: list[list[Result]] = [[] for _ in artifacts]
+    contract, names = artifacts[0].contract, [str(artifact.folder) for artifact in artifacts]
     with ExitStack() as stack:
         sessions = [stack.enter_context(closing(open_session(artifact, _cores()))) for artifact in artifacts]
-        say(f"eval: {len(sessions)} model(s) on {total} instances of {truth.labels.path}")
-        for instances, inputs, crop_to_image in prepared_batches(contract, truth):
-            for session, found in zip(sessions, results, strict=True):
-                found.extend(_infer(session, contract, truth, instances, inputs, crop_to_image))
-    for artifact, found in zip(artifacts, results, strict=True):
+        say(f"eval: {len(sessions)} model(s) on {len(truth.labels.instances)} instances of {truth.labels.path}")
+        if isinstance(contract, SceneContract):
+            return predict_scenes(names, sessions, contract, truth)
+        return _predict_boxes(names, sessions, contract, truth)
+
+
+def _predict_boxes(names: list[str], sessions: list[Session], contract: Contract,
+                   truth: GroundTruth) -> list[list[Result]]:
+    results: list[list[Result]] = [[] for _ in sessions]
+    for instances, inputs, crop_to_image in prepared_batches(contract, truth):
+        for session, found in zip(sessions, results, strict=True):
+            found.extend(_infer(session, contract, truth, instances, inputs, crop_to_image))
+    total = len(truth.labels.instances)
+    for name, found in zip(names, results, strict=True):
         if len(found) < total:
-            say(f"eval: {artifact.folder}: NaN or infinite outputs for {total - len(found)} of {total} instances")
+            say(f"eval: {name}: NaN or infinite outputs for {total - len(found)} of {total} instances")
     return results
 
 
@@ -98,10 +108,8 @@ def _keypoints(session: Session, contract: Contract, inputs: Float) -> tuple[Flo
 
 
 def _as_result(instance: Instance, prediction: Prediction, category_id: int) -> Result:
-    """Rounded to a thousandth of a pixel, so that a file of results gives the same metrics as the run itself."""
-    triplets = np.concatenate([prediction.keypoints_xy.round(3), prediction.scores[:, None].round(6)], axis=1)
-    return {"image_id": instance.image.id, "category_id": category_id, "keypoints": triplets.ravel().tolist(),
-            "score": round(prediction.score, 6), "annotation_id": instance.id, "bbox": instance.bbox_xywh.tolist()}
+    return as_result(instance.image.id, category_id, prediction) | {"annotation_id": instance.id,
+                                                                    "bbox": instance.bbox_xywh.tolist()}
 
 
 def _cores() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from edgekp.coco import read_json
 from edgekp.errors import DataError
-from edgekp.sample import Bool, Float
+from edgekp.sample import Bool, Float, Prediction
 from edgekp.similarity import oks
 from eval.ground_truth import GroundTruth
 
@@ -69,15 +70,26 @@ def read_results(path: Path, truth: GroundTruth) -> list[Result]:
     return [_checked(f"{path}: result {number}", entry, truth, image_ids) for number, entry in enumerate(document)]
 
 
+def are_named(results: Sequence[Result]) -> bool:
+    """Whether each says which annotation it is for; models of whole scenes know of none."""
+    return all("annotation_id" in result for result in results)
+
+
 def lay_beside(truth: GroundTruth, results: list[Result]) -> Scored:
     """Give each measured instance its result: by ``annotation_id``, else those pairs in an image with most OKS."""
-    named = all("annotation_id" in result for result in results)
-    pairs = _pairs_by_name(truth, results) if named else _pairs_by_oks(truth, results)
+    pairs = _pairs_by_name(truth, results) if are_named(results) else _pairs_by_oks(truth, results)
     predicted_xy = np.full_like(truth.true_xy, np.inf, dtype=np.float64)
     if pairs:
         found = [results[number]["keypoints"] for _, number in pairs]
         predicted_xy[[position for position, _ in pairs]] = np.reshape(found, (len(pairs), -1, 3))[..., :2]
     return Scored(truth, tuple(results), predicted_xy)
+
+
+def as_result(image_id: int, category_id: int, prediction: Prediction) -> Result:
+    """Rounded to a thousandth of a pixel, so that a file of results gives the same metrics as the run itself."""
+    triplets = np.concatenate([prediction.keypoints_xy.round(3), prediction.scores[:, None].round(6)], axis=1)
+    return {"image_id": image_id, "category_id": category_id, "keypoints": triplets.ravel().tolist(),
+            "score": round(prediction.score, 6)}
 
 
 def keypoints_xy(result: Result) -> Float:

@@ -21,7 +21,7 @@ import onnx
 
 from deploy.runtime.onnx_session import OnnxSession
 from deploy.runtime.session import Session, open_session
-from edgekp.artifact import Artifact
+from edgekp.artifact import Artifact, boxed_contract
 from edgekp.codecs import codec_to_json
 from edgekp.contract import Contract
 from edgekp.errors import ArtifactError
@@ -104,20 +104,20 @@ def measure_waterfall(baseline: Artifact, candidate: Artifact, truth: GroundTrut
 
 def steps_between(baseline: Artifact, candidate: Artifact, between: Sequence[Artifact] = ()) -> Iterator[Step]:
     """The baseline, then one step a swap; what is equal gives no step."""
-    _require_comparable(baseline.contract, candidate.contract)
-    contract = baseline.contract
-    yield Step("baseline", str(baseline.folder), lambda: open_session(baseline), contract)
+    first, last = (boxed_contract(artifact, "the waterfall") for artifact in (baseline, candidate))
+    _require_comparable(first, last)
+    yield Step("baseline", str(baseline.folder), lambda: open_session(baseline), first)
     for artifact in between:
-        yield Step(artifact.folder.name, "network", lambda artifact=artifact: open_session(artifact), contract)  # type: ignore[misc]
+        yield Step(artifact.folder.name, "network", lambda artifact=artifact: open_session(artifact), first)  # type: ignore[misc]
     for name, change, opened in _network_swaps(candidate):
-        yield Step(name, change, opened, contract)
-    for name, change, contract in _contract_swaps(baseline.contract, candidate.contract):
+        yield Step(name, change, opened, first)
+    for name, change, contract in _contract_swaps(first, last):
         yield Step(name, change, lambda: open_session(candidate), contract)
 
 
 def _require_comparable(first: Contract, second: Contract) -> None:
     for name, before, after in (("input_hw", first.input.input_hw, second.input.input_hw),
-                                ("outputs", first.codec.outputs, second.codec.outputs),
+                                ("outputs", first.outputs, second.outputs),
                                 ("keypoints", first.skeleton.keypoints, second.skeleton.keypoints)):
         if before != after:
             raise ArtifactError(f"{name}: {before} in the baseline, {after} in the candidate; a waterfall swaps one "
@@ -132,7 +132,7 @@ def _network_swaps(candidate: Artifact) -> Iterator[tuple[str, str, Callable[[],
         return
     weights_only = graph.view().SerializeToString()
     yield ("int8 weights", "weights on the grid, activations in float",
-           lambda: OnnxSession(weights_only, candidate.contract.codec.outputs, str(candidate.model_path)))
+           lambda: OnnxSession(weights_only, candidate.contract.outputs, str(candidate.model_path)))
     yield "int8", "activations on the grid", lambda: open_session(candidate)
 
 

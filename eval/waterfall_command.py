@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekp.artifact import MANIFEST, Artifact, open_artifact
+from edgekp.artifact import MANIFEST, Artifact, boxed_contract, open_artifact
 from edgekp.atomic import sha256, write_file
 from edgekp.cli import recipe_of, stage_parser
 from edgekp.coco import read_json
@@ -119,7 +119,7 @@ def _float_twin(models: Sequence[Artifact]) -> Artifact | None:
 
 
 def _crops(artifact: Artifact, truth: GroundTruth) -> Float:
-    batches = (inputs for _, inputs, _ in prepared_batches(artifact.contract, truth))
+    batches = (inputs for _, inputs, _ in prepared_batches(boxed_contract(artifact, "the waterfall"), truth))
     return np.concatenate(list(islice(batches, LAYER_CROPS // 16)))
 
 

@@ -51,7 +51,7 @@ def step_key(recipe: Recipe, name: str, step: Step, parent: Path, baseline: Path
 
 def _shared(train: Train) -> dict[str, Any]:
     """The training settings that a step takes over; the others are its own, or change no result."""
-    own = ("epochs", "lr", "workers")
+    own = ("epochs", "lr", "workers", "tensorboard")
     return {name: value for name, value in asdict(train).items() if name not in own}
 
 

@@ -14,6 +14,7 @@ from edgekp.errors import RecipeError
 from edgekp.recipe import Prune
 from edgekp.stage import say
 from optimize.step import Context, Result
+from train.models import KeypointNet
 from train.models.channels import Channels, read_channels
 from train.models.checkpoint import Checkpoint
 from train.models.cost import count_macs
@@ -24,6 +25,7 @@ IMPORTANCE = {
     "bn_scale": tp.importance.BNScaleImportance,
     "random": tp.importance.RandomImportance,
 }
+SHUFFLED = ("lite_hrnet", "shufflenet_v2")  # torch-pruning cannot follow channels through a shuffle
 LARGEST_RATIO = 0.8  # no group loses more of its channels than this
 SEARCH_STEPS = 7  # halvings of the ratio's interval: 0.006 of the channels, below one channel of 128
 
@@ -34,10 +36,14 @@ def prune(parent: Checkpoint, settings: Prune, context: Context) -> Result:
     Channel counts stay multiples of ``round_to``, so the reduction reached is the nearest one and is reported.
 
     Raises:
-        RecipeError: The network is already on the int8 grid, or the reduction cannot be reached.
+        RecipeError: The network is already on the int8 grid, it shuffles its channels, or the reduction cannot be
+            reached.
     """
     if parent.spec.quantization:
         raise RecipeError("optimize: 'prune' comes after 'quantize'; put quantize last")
+    if parent.spec.backbone in SHUFFLED:
+        raise RecipeError(f"optimize: 'prune' cannot follow the channel shuffles of backbone '{parent.spec.backbone}'; "
+                          "leave it out and choose a smaller width or depth")
     before = count_macs(parent.net, parent.spec.input_hw)
     net = _search(parent, settings, before)
     after = count_macs(net, parent.spec.input_hw)
@@ -74,10 +80,11 @@ def _pruned(parent: Checkpoint, settings: Prune, ratio: float) -> nn.Module:
     """A copy with that share of channels removed, the least important of the whole network first."""
     random.seed(0)  # torch-pruning's random control draws from here, and must be the same one each time
     net = copy.deepcopy(parent.net).cpu().eval().requires_grad_(True)
+    assert isinstance(net, KeypointNet)
     pruner = tp.pruner.BasePruner(
         net, torch.zeros(1, 3, *parent.spec.input_hw), IMPORTANCE[settings.importance](), global_pruning=True,
         pruning_ratio=ratio, max_pruning_ratio=LARGEST_RATIO, round_to=settings.round_to,
-        ignored_layers=[net.get_submodule("head.output")])
+        ignored_layers=net.last_layers)
     pruner.step()
     return net
 

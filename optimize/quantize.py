@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekp.contract import Contract
+from edgekp.contract import AnyContract, SceneContract
 from edgekp.errors import DataError, RecipeError
+from edgekp.preprocess import frame_xywh, read_image
 from edgekp.recipe import Quantize
 from edgekp.sample import Instance
 from edgekp.stage import say
@@ -72,7 +73,10 @@ def choose_instances(instances: Sequence[Instance], count: int) -> list[Instance
     return [instances[i] for i in ranked[np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)]]
 
 
-def _inputs(instances: list[Instance], contract: Contract) -> Tensor:
-    """(N, 3, h, w): the crops as the device will see them, without augmentation."""
+def _inputs(instances: list[Instance], contract: AnyContract) -> Tensor:
+    """(N, 3, h, w): what the device will see, without augmentation: the crops, or the images that they are from."""
+    if isinstance(contract, SceneContract):
+        images = [read_image(path) for path in dict.fromkeys(instance.image.path for instance in instances)]
+        return torch.from_numpy(np.stack([contract.prepare(image, frame_xywh(image))[0] for image in images]))
     dataset = KeypointDataset(tuple(instances), contract, None, SEED)
     return torch.from_numpy(np.stack([dataset.sample(0, i)[0] for i in range(len(instances))]))

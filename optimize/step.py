@@ -11,10 +11,11 @@ from torch import nn
 
 from edgekp.recipe import Recipe
 from train.dataset import Pool
+from train.history import Entry
+from train.loader import monitor_of
 from train.loop import fit
 from train.models import ModelSpec
 from train.models.checkpoint import Checkpoint
-from train.resume import Entry
 from train.task import Task, Teacher
 
 
@@ -32,7 +33,8 @@ class Context:
                   teacher: Teacher | None = None) -> tuple[nn.Module, list[Entry]]:
         """Train on with the recipe's own loss, batches and augmentation."""
         settings = replace(self.recipe.train, epochs=epochs, lr=lr)
-        task = Task(label, checkpoint.contract, self.train, self.val, settings, self.recipe.augment, teacher)
+        task = Task(label, checkpoint.contract, self.train, self.val, settings, self.recipe.augment, teacher,
+                    monitor=monitor_of(checkpoint.contract, self.recipe.eval.metric))
         return fit(net, task, self.device)
 
 

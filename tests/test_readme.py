@@ -32,7 +32,9 @@ def is_known(words: list[str], repository: Path) -> bool:
                               check=False).returncode == 0
     if words[:2] == ["python", "-m"]:
         return importlib.util.find_spec(words[2]) is not None
-    if words[0] == "python":
+    if words[0] == "torchrun":
+        return importlib.util.find_spec(words[words.index("-m") + 1]) is not None
+    if words[0] in ("python", "sbatch"):
         return (repository / words[1]).is_file()
     scripts = (repository / "pyproject.toml").read_text()
     return words[0] in SHELL_WORDS or f'{words[0]} = "edgekp.__main__:main"' in scripts
@@ -52,7 +54,8 @@ def test_every_command_exists(document: Path, repository: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [
-    ["make", "trian"], ["python", "-m", "trian"], ["python", "deploy/nothing.py"], ["edge"]])
+    ["make", "trian"], ["python", "-m", "trian"], ["python", "deploy/nothing.py"], ["edge"],
+    ["torchrun", "--nproc-per-node", "2", "-m", "trian"], ["sbatch", "examples/slrum.sh"]])
 def test_a_command_that_does_not_exist_would_be_found(words: list[str], repository: Path) -> None:
     assert not is_known(words, repository)
 

@@ -33,7 +33,8 @@ CONTRACT = Layer(("edgekp",), frozenset({"numpy", "tomli"}))
 PICTURES = Layer(("edgekp",), CONTRACT.third_party | {"cv2"})
 KERNEL = Layer(("edgekp",), CONTRACT.third_party | {"numba"})  # targets are drawn on the host alone
 DATA = Layer(("edgekp",), PICTURES.third_party, frozenset({"jinja2"}))
-TRAIN = Layer(("edgekp", "train"), frozenset({"numpy", "torch", "cv2", "safetensors", "tqdm"}))
+TRAIN = Layer(("edgekp", "train"), frozenset({"numpy", "torch", "cv2", "safetensors", "tqdm"}),
+              frozenset({"matplotlib"}))
 OPTIMIZE = Layer(("edgekp", "train", "optimize"), frozenset(
     {"numpy", "torch", "torch_pruning", "modelopt", "onnx", "onnxruntime"}))
 DEVICE = Layer(("edgekp", "deploy.runtime"), frozenset({"numpy", "cv2"}), BACKENDS)

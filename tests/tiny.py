@@ -57,7 +57,8 @@ def enliven(net: nn.Module) -> None:
     for layer in net.get_submodule("head.output").modules():
         if isinstance(layer, nn.Conv2d):
             layer.weight.normal_(0, 0.3)
-            layer.bias.normal_(0, 0.1)  # type: ignore[union-attr]
+            if layer.bias is not None:
+                layer.bias.normal_(0, 0.1)
 
 
 def write_coco(folder: Path, name: str, count: int, per_image: int = 8, seed: int = 0) -> Path:

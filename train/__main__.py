@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from edgekp.atomic import write_file
 from edgekp.cli import recipe_of, run, stage_parser
-from edgekp.recipe import Recipe
+from edgekp.recipe import Recipe, SecondTask
 from edgekp.stage import Key, run_stage, say
+from train.curves import write_history
 from train.dataset import input_digests, read_pools
+from train.distributed import launched_world, leave, run_stage_together
 from train.drawn import write_dataset
+from train.history import Entry
+from train.loader import monitor_of
 from train.loop import fit
-from train.losses import loss_named
-from train.models import build, spec_of
+from train.losses import check_loss
+from train.models import ModelSpec, build, spec_of
 from train.models.checkpoint import device, save_checkpoint
+from train.models.multitask import build_together
+from train.multitask import fit_together
 from train.task import Task
+from train.untaught import say_untaught
+from train.visibility import require_both_kinds
+from train.world import World
 
 DATA_VERSION = 1
 VERSION = 1
@@ -37,31 +44,70 @@ def draw_data(recipe: Recipe) -> None:
 
 def train_key(recipe: Recipe) -> Key:
     settings = {"data": replace(recipe.data, hint=""), "input": recipe.input, "codec": recipe.codec,
-                "model": recipe.model, "train": replace(recipe.train, workers=0), "augment": recipe.augment}
-    return Key("train", VERSION, settings, input_digests(recipe, "train"))
+                "model": recipe.model, "train": replace(recipe.train, workers=0, tensorboard=False),
+                "augment": recipe.augment}
+    inputs, *of_second = recipe.for_each_task(lambda task: input_digests(task, "train"))
+    for digests in of_second:
+        inputs |= {f"second {name}": digest for name, digest in digests.items()}
+    if recipe.second:
+        settings["second"] = replace(recipe.second, data=replace(recipe.second.data, hint=""))
+    return Key("train", VERSION, settings, inputs)
 
 
-def train(recipe: Recipe, *, force: bool, resume: bool) -> None:
-    """Train the float baseline of a recipe into its run folder."""
+def spec_that_fits(recipe: Recipe) -> ModelSpec:
+    """``spec_of``, refused where the loss does not fit the contract and the head."""
     spec = spec_of(recipe)
-    loss_named(recipe.train.loss, recipe.build_codec())  # a misfit is refused before data is drawn
-    draw_data(recipe)
+    check_loss(recipe.train.loss, recipe.contract(), spec)
+    return spec
+
+
+def task_of(recipe: Recipe) -> Task:
+    """What a recipe trains, with its data read."""
+    train_pools, val_pools = read_pools(recipe, "train"), read_pools(recipe, "val")
+    if recipe.model.visibility:
+        require_both_kinds(instance for pool in train_pools for instance in pool.instances)
+    say_untaught(train_pools, recipe.contract().skeleton)
+    return Task("train", recipe.contract(), train_pools, val_pools, recipe.train, recipe.augment,
+                monitor=monitor_of(recipe.contract(), recipe.eval.metric))
+
+
+def learn(second: SecondTask | None, tasks: list[Task], specs: list[ModelSpec],
+          world: World) -> tuple[Sequence[nn.Module], list[Entry]]:
+    """The trained network of each task, and the history of the run."""
+    if second:
+        return fit_together(build_together(specs), tasks[0], replace(tasks[1], label=second.name), second.share,
+                            device(), world)
+    net, history = fit(build(specs[0]), tasks[0], device(), world)
+    return [net], history
+
+
+def train(recipe: Recipe, world: World, *, force: bool, resume: bool) -> None:
+    """Train the float baseline of a recipe into its run folder; that of a second task into a folder therein."""
+    specs = recipe.for_each_task(spec_that_fits)  # a misfit is refused before data is drawn
+    if world.is_first:
+        recipe.for_each_task(draw_data)
+    world.told(None)  # the others wait until the data is drawn
     key = train_key(recipe)
     state = recipe.run_folder / "train.partial.safetensors"
 
-    def work(folder: Path) -> None:
-        train_pools, val_pools = read_pools(recipe, "train"), read_pools(recipe, "val")
+    def work(folder: Path | None) -> None:
+        tasks = recipe.for_each_task(task_of)
         if state.exists() and not resume:
             say(f"train: an unfinished run is dropped; --resume would have continued it ({state})")
         torch.manual_seed(recipe.train.seed)
-        task = Task("train", recipe.contract(), train_pools, val_pools, recipe.train, recipe.augment,
-                    state=state, resume=resume and state.exists(), identity=key.to_json())
-        net, history = fit(build(spec), task, device())
-        save_checkpoint(folder, net, spec, recipe.contract())
-        write_file(folder / "history.json", json.dumps(history, indent=1) + "\n")
+        tasks[0] = replace(tasks[0], state=state, resume=world.told(resume and state.exists()), identity=key.to_json(),
+                           tensorboard=recipe.run_folder / "tensorboard" if recipe.train.tensorboard else None)
+        nets, history = learn(recipe.second, tasks, specs, world)
+        if folder:
+            folders = [folder, folder / recipe.second.name] if recipe.second else [folder]
+            for place, net, spec, task in zip(folders, nets, specs, tasks, strict=True):
+                place.mkdir(exist_ok=True)
+                save_checkpoint(place, net, spec, task.contract, world.size)
+            write_history(folder, history)
 
-    if run_stage(recipe.run_folder / "train", key, work, force=force):
-        state.unlink(missing_ok=True)
+    if run_stage_together(world, recipe.run_folder / "train", key, work, force=force):
+        for partial in (state, state.with_suffix(".csv")):
+            partial.unlink(missing_ok=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,11 +115,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true", help="continue a stopped run of the same recipe")
 
     def command(arguments: argparse.Namespace) -> int:
-        train(recipe_of(arguments), force=arguments.force, resume=arguments.resume)
+        with launched_world() as world:
+            train(recipe_of(arguments), world, force=arguments.force, resume=arguments.resume)
         return 0
 
     return run(command, parser, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -1,25 +1,27 @@
-"""From annotated instances to batches of inputs and targets, in an order that depends on nothing but seed and step."""
+"""From annotated instances to inputs and targets, in an order that depends on nothing but seed and step."""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from edgekp.atomic import sha256
 from edgekp.coco import Labels, read_coco
-from edgekp.contract import Contract
+from edgekp.coco_scenes import read_scenes
+from edgekp.codecs import SCENE_CODECS
+from edgekp.contract import VISIBILITY, Contract
+from edgekp.data_folder import locate
 from edgekp.errors import DataError, EdgekpError
 from edgekp.preprocess import crop, crop_affine, normalise, read_image, transform
-from edgekp.recipe import Augment, LabelSet, Recipe, locate
-from edgekp.sample import Float, Image, Instance, Int
+from edgekp.recipe import Augment, LabelSet, Recipe
+from edgekp.sample import Float, Image, Instance, Int, Scene
 from edgekp.skeleton_file import skeleton_digest
 from edgekp.skeletons import skeleton_named
 from edgekp.stage import require_stage, say
@@ -28,6 +30,7 @@ from train.world import World
 
 SampleKey = tuple[int, int, int]  # epoch, index of the instance, number of the step in the run
 Crop = tuple[Image, Float, Int]  # pixels (h, w, 3) uint8 RGB, keypoints_xy (K, 2) input pixels, visibility (K,)
+V = TypeVar("V")
 Item = tuple[Float, Float, Int]  # the same with the input (3, h, w) in place of the pixels
 
 
@@ -48,7 +51,10 @@ class Crops:
 
 @dataclass(frozen=True)
 class Batch:
-    """N inputs (N, 3, h, w), their targets by output name, and the weight (N, K) of each keypoint."""
+    """N inputs (N, 3, h, w), their targets by output name, and the weight (N, K) of each keypoint.
+
+    The target of ``visibility`` is (N, K), 1 for visible keypoints and 0 for others.
+    """
 
     inputs: Tensor
     targets: tuple[Tensor, ...]
@@ -57,15 +63,25 @@ class Batch:
 
 @dataclass(frozen=True)
 class Pool:
-    """Instances of one label set; ``per_epoch`` of them are drawn each epoch, all where it is 0."""
+    """Samples of one label set; ``per_epoch`` of them are drawn each epoch, all where it is 0.
+
+    Attributes:
+        scenes: the images of the instances, where these and not the instances are the samples.
+    """
 
     instances: tuple[Instance, ...]
     per_epoch: int = 0
+    scenes: tuple[Scene, ...] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many samples there are."""
+        return len(self.instances if self.scenes is None else self.scenes)
 
     @property
     def drawn(self) -> int:
-        """How many instances an epoch sees; a set smaller than ``per_epoch`` gives all it has."""
-        return min(self.per_epoch or len(self.instances), len(self.instances))
+        """How many samples an epoch sees; a set smaller than ``per_epoch`` gives all it has."""
+        return min(self.per_epoch or self.size, self.size)
 
 
 def label_files(recipe: Recipe, split: str) -> list[tuple[Path, Path | None, LabelSet]]:
@@ -80,14 +96,14 @@ def label_files(recipe: Recipe, split: str) -> list[tuple[Path, Path | None, Lab
 
 def read_pools(recipe: Recipe, split: str) -> list[Pool]:
     """Every label set of a split; what was left out is said."""
-    pools = []
+    pools, of_scenes = [], recipe.codec.name in SCENE_CODECS
     for labels_path, images, entry in label_files(recipe, split):
         labels = read_coco(labels_path, skeleton_named(recipe.data.skeleton), images)
         if labels.skipped:
             say(f"data: {labels_path}: {len(labels.instances)} instances, {labels.skipped} left out "
                 "(crowds, or no labelled keypoint)")
         _check_images(labels)
-        pools.append(Pool(labels.instances, entry.weak))
+        pools.append(Pool(labels.instances, entry.weak, read_scenes(labels) if of_scenes else None))
     return pools
 
 
@@ -110,13 +126,18 @@ class KeypointDataset(Dataset[Crop | EdgekpError]):
     """Instances as network inputs; with ``augment``, the same (epoch, index) always gives the same view.
 
     All samples of a step have one size, which depends on nothing but the seed and the step's number.
+
+    Attributes:
+        keypoint_weights: what each keypoint counts; by default all count the same.
     """
 
-    def __init__(self, instances: tuple[Instance, ...], contract: Contract, augment: Augment | None, seed: int) -> None:
+    def __init__(self, instances: tuple[Instance, ...], contract: Contract, augment: Augment | None, seed: int,
+                 keypoint_weights: tuple[float, ...] = ()) -> None:
         self.instances = instances
         self.contract = contract
         self.augment = augment
         self.seed = seed
+        self.keypoint_weights = keypoint_weights or (1.0,) * len(contract.skeleton)
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -152,11 +173,9 @@ class KeypointDataset(Dataset[Crop | EdgekpError]):
 
     def collate(self, crops: list[Crop | EdgekpError]) -> Crops | EdgekpError:
         """N crops of one size as one; the first error, if there is one."""
-        sound = []
-        for crop_or_error in crops:
-            if isinstance(crop_or_error, EdgekpError):
-                return crop_or_error
-            sound.append(crop_or_error)
+        sound = sound_or_error(crops)
+        if isinstance(sound, EdgekpError):
+            return sound
         pixels, keypoints_xy, visibility = (np.stack(part) for part in zip(*sound, strict=True))
         return Crops(torch.from_numpy(pixels), keypoints_xy, visibility)
 
@@ -168,8 +187,20 @@ class KeypointDataset(Dataset[Crop | EdgekpError]):
             normalise(pixels, self.contract.input, row)
         codec = replace(self.contract.codec, input_hw=(h, w))
         target = codec.encode(crops.keypoints_xy, crops.visibility)
-        arrays = tuple(torch.from_numpy(target.arrays[name]) for name in codec.outputs)
-        return Batch(torch.from_numpy(inputs), arrays, torch.from_numpy(target.weight))
+        arrays = target.arrays | {VISIBILITY: (crops.visibility == 2).astype(np.float32)}
+        targets = tuple(torch.from_numpy(arrays[name]) for name in self.contract.outputs)
+        weight = target.weight * np.array(self.keypoint_weights, np.float32)
+        return Batch(torch.from_numpy(inputs), targets, torch.from_numpy(weight))
+
+
+def sound_or_error(views: list[V | EdgekpError]) -> list[V] | EdgekpError:
+    """The views that worker processes hand over, or the first error among them."""
+    sound = []
+    for view_or_error in views:
+        if isinstance(view_or_error, EdgekpError):
+            return view_or_error
+        sound.append(view_or_error)
+    return sound
 
 
 class StepSampler(Sampler[list[SampleKey]]):
@@ -185,7 +216,7 @@ class StepSampler(Sampler[list[SampleKey]]):
         size = sum(pool.drawn for pool in pools)
         self.steps_per_epoch = size // batch
         if self.steps_per_epoch == 0:
-            raise DataError(f"{size} training instances are less than one batch of {batch}; lower train.batch")
+            raise DataError(f"{size} training samples are less than one batch of {batch}; lower train.batch")
 
     def __len__(self) -> int:
         return self.epochs * self.steps_per_epoch - self.first_step
@@ -203,24 +234,6 @@ class StepSampler(Sampler[list[SampleKey]]):
         rng = np.random.default_rng([self.seed, epoch])
         chosen, offset = [], 0
         for pool in self.pools:
-            chosen.append(offset + rng.permutation(len(pool.instances))[:pool.drawn])
-            offset += len(pool.instances)
+            chosen.append(offset + rng.permutation(pool.size)[:pool.drawn])
+            offset += pool.size
         return rng.permutation(np.concatenate(chosen))
-
-
-def training_batches(pools: list[Pool], contract: Contract, augment: Augment | None, sampler: StepSampler,
-                     workers: int) -> Iterator[Batch]:
-    """Batches of every step that ``sampler`` names, made by ``workers`` processes beside the training."""
-    cv2.setNumThreads(1)  # before the fork: OpenCV's threads do not survive it, and a worker would wait for them
-    instances = tuple(instance for pool in pools for instance in pool.instances)
-    dataset = KeypointDataset(instances, contract, augment, sampler.seed)
-    loader = DataLoader(dataset, batch_sampler=sampler, num_workers=workers, collate_fn=dataset.collate,
-                        worker_init_fn=_leave_ctrl_c_to_the_parent)
-    for crops in loader:
-        if isinstance(crops, EdgekpError):
-            raise crops
-        yield dataset.batch(crops)
-
-
-def _leave_ctrl_c_to_the_parent(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -3,67 +3,132 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn, optim
 
 from edgekp.atomic import write_file
 from edgekp.errors import StageError
+from edgekp.stage import say
+from train.history import Entry
 
-Entry = dict[str, float]
+NEEDED = {"identity", "progress", "scaler", "conditions"}
+PARTS = ("net", "average", "optimizer", "best")
 
 
 @dataclass
 class Progress:
-    """How far a run has come: the next step, and one history entry per epoch."""
+    """How far a run has come.
 
-    step: int
-    history: list[Entry]
+    Attributes:
+        step: the next one, from 0.
+        history: one entry per finished epoch.
+        loss_sum: of the steps of the epoch that has begun.
+        moved: steps that moved the weights; fp16 leaves some out.
+        first_loss: of the first step.
+    """
 
-
-def save_state(path: Path, identity: dict[str, Any], progress: Progress, net: nn.Module, average: nn.Module,
-               optimizer: optim.Optimizer) -> None:
-    """Write everything the next step depends on; ``identity`` says which run it belongs to."""
-    tensors: dict[str, Tensor] = {}
-    for prefix, module in (("net", net), ("average", average)):
-        tensors |= {f"{prefix}.{name}": tensor.contiguous() for name, tensor in module.state_dict().items()}
-    for index, entries in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": tensor.contiguous() for name, tensor in entries.items()}
-    metadata = {"identity": json.dumps(identity, sort_keys=True), "step": str(progress.step),
-                "history": json.dumps(progress.history)}
-    write_file(path, save(tensors, metadata))
+    step: int = 0
+    history: list[Entry] = field(default_factory=list)
+    loss_sum: float = 0.0
+    moved: int = 0
+    first_loss: float = 0.0
 
 
-def load_state(path: Path, identity: dict[str, Any], net: nn.Module, average: nn.Module,
-               optimizer: optim.Optimizer) -> Progress:
-    """Put a saved state back.
+@dataclass
+class State:
+    """Everything that the next step depends on.
+
+    Attributes:
+        average: the averaged network.
+        best: the averaged weights of the best epoch so far; empty where none is kept.
+    """
+
+    net: nn.Module
+    average: nn.Module
+    optimizer: optim.Optimizer
+    scaler: torch.amp.GradScaler
+    progress: Progress = field(default_factory=Progress)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+def save_state(path: Path, identity: dict[str, Any], state: State, processes: int = 1) -> None:
+    """Write a state; ``identity`` says which run it belongs to.
+
+    Raises:
+        StageError: It cannot be written, as on a full disk; an older state is still there.
+    """
+    entries = state.optimizer.state_dict()["state"].items()
+    named = {"net": state.net.state_dict(), "average": state.average.state_dict(), "best": state.best,
+             "optimizer": {f"{index}.{name}": tensor for index, of_one in entries for name, tensor in of_one.items()}}
+    tensors = {f"{part}.{name}": tensor.contiguous() for part, of_part in named.items()
+               for name, tensor in of_part.items()}
+    metadata = {"identity": _to_json(identity), "progress": json.dumps(asdict(state.progress)),
+                "scaler": _to_json(state.scaler.state_dict()), "conditions": _to_json(_conditions(processes))}
+    try:
+        write_file(path, save(tensors, metadata))
+    except OSError as error:
+        kept = "the state before it is intact: " if path.exists() else ""
+        raise StageError(f"{path}: the state of the training cannot be saved ({error.strerror}); {kept}make room, "
+                         "then go on with --resume") from error
+
+
+def load_state(path: Path, identity: dict[str, Any], state: State, processes: int = 1) -> None:
+    """Put a saved state back into ``state``; what keeps the run from ending bit-equal is said.
 
     Raises:
         StageError: There is none, it is damaged, or it belongs to a run with other settings.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (FileNotFoundError, SafetensorError) as error:
-        raise StageError(f"{path}: no state to resume from ({error}); start anew without --resume") from error
-    if not metadata or not {"identity", "step", "history"} <= metadata.keys():
-        raise StageError(f"{path}: not the state of a training run; start anew without --resume")
-    if metadata["identity"] != json.dumps(identity, sort_keys=True):
+    metadata, parts = _read(path)
+    if metadata["identity"] != _to_json(identity):
         raise StageError(f"{path}: belongs to a run with other settings or data; start anew without --resume")
-    parts: dict[str, dict[str, Tensor]] = {"net": {}, "average": {}, "optimizer": {}}
-    for name, tensor in tensors.items():
-        prefix, _, rest = name.partition(".")
-        parts[prefix][rest] = tensor
-    net.load_state_dict(parts["net"])
-    average.load_state_dict(parts["average"])
-    states: dict[int, dict[str, Tensor]] = {}
+    state.net.load_state_dict(parts["net"])
+    state.average.load_state_dict(parts["average"])
+    state.best = parts["best"]
+    entries: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts["optimizer"].items():
         index, _, entry = name.partition(".")
-        states.setdefault(int(index), {})[entry] = tensor
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Progress(int(metadata["step"]), json.loads(metadata["history"]))
+        entries.setdefault(int(index), {})[entry] = tensor
+    state.optimizer.load_state_dict({"state": entries, "param_groups": state.optimizer.state_dict()["param_groups"]})
+    if scaler := json.loads(metadata["scaler"]):
+        state.scaler.load_state_dict(scaler)
+    state.progress = Progress(**json.loads(metadata["progress"]))
+    _say_what_differs(json.loads(metadata["conditions"]), _conditions(processes))
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Tensor]]]:
+    """Metadata and the tensors of each part."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        raise StageError(f"{path}: no state to resume from ({error}); start anew without --resume") from error
+    if not metadata.keys() >= NEEDED:
+        raise StageError(f"{path}: not the state of a training run; start anew without --resume")
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    return metadata, parts
+
+
+def _conditions(processes: int) -> dict[str, Any]:
+    """What changes the order of additions, and with it the last bits of the weights."""
+    return {"threads": torch.get_num_threads(), "processes": processes, "torch": torch.__version__}
+
+
+def _say_what_differs(then: dict[str, Any], now: dict[str, Any]) -> None:
+    differing = [f"{name} was {then.get(name)}, is {value}" for name, value in now.items() if then.get(name) != value]
+    if differing:
+        say(f"resume: {', '.join(differing)}; the run goes on, but its weights will not be bit-equal to those of one "
+            "that was never stopped")
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,60 +1,112 @@
-"""One optimizer step on one batch, in the precision that the device is good at."""
+"""One optimizer step on the batches of one or several tasks, each computed in parts that fit into memory."""
 
 from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from edgekp.errors import RecipeError
+from edgekp.recipe import Train
 from train.dataset import Batch
-from train.losses import Tensors, loss_named, mean
-from train.task import Task
+from train.losses import Tensors
+from train.objective import Part
+from train.precision import Precision
 from train.world import World
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """A batch of one task, and its share of the loss of the step.
+
+    Attributes:
+        batch: this process's share of the world's batch.
+        objective: (outputs, part) to what the part adds to the loss of the world's batch.
+    """
+
+    batch: Batch
+    objective: Callable[[Tensors, Part], Tensor]
+    share: float = 1.0
+
+
+class Outcome(NamedTuple):
+    """What became of a step: the loss of the whole batch, and whether the weights moved (fp16 leaves steps out)."""
+
+    loss: float
+    moved: bool
+
+
 class Stepper:
-    """Turns batches into better weights; the batch is this process's share of the world's."""
+    """Turns lessons into better weights.
 
-    def __init__(self, net: nn.Module, task: Task, optimizer: torch.optim.Optimizer, device: torch.device,
-                 world: World) -> None:
-        self.net, self.optimizer, self.device, self.world = net, optimizer, device, world
+    A batch in ``train.accumulate`` parts gives the loss and the gradients of the whole batch: the weight of the whole
+    normalises each part. Only batch norm sees a difference, because its statistics are those of a part.
+
+    Raises:
+        RecipeError: The batch cannot be divided evenly among processes and parts, or there is nothing to compile with.
+    """
+
+    def __init__(self, net: nn.Module, settings: Train, optimizer: torch.optim.Optimizer, precision: Precision,
+                 device: torch.device, world: World) -> None:
+        pieces = settings.accumulate * world.size
+        if settings.batch % pieces or (pieces > 1 and settings.batch < 2 * pieces):
+            raise RecipeError(f"train.batch: {settings.batch}, expected a multiple of {pieces} and at least "
+                              f"{2 * pieces} (train.accumulate = {settings.accumulate}, processes: {world.size})")
+        self.net, self.settings, self.optimizer, self.precision = net, settings, optimizer, precision
+        self.device, self.world = device, world
         self.joined = world.joined(net)
-        self.loss = loss_named(task.settings.loss, task.contract.codec)
-        self.outputs = len(task.contract.codec.outputs)
-        self.teacher, self.clip_norm = task.teacher, task.settings.clip_norm
-        self.bf16 = task.settings.precision == "bf16" or (task.settings.precision == "auto" and _bf16_is_fast(device))
+        self.forward = _compiled(self.joined) if settings.compile else self.joined
 
-    def step(self, batch: Batch, rate: float) -> float:
-        """One step at learning rate ``rate``; the loss of the whole batch."""
-        weight = batch.weight.to(self.device)
-        total_weight = self.world.sum(weight.sum())
-        inputs = batch.inputs.to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            outputs = self.joined(inputs)
-        targets = tuple(target.to(self.device) for target in batch.targets)
-        loss = mean(self._weighted_loss(inputs, outputs, targets, weight, total_weight), total_weight)
+    def step(self, lessons: Sequence[Lesson], rate: float) -> Outcome:
+        """One step at learning rate ``rate`` on the sum of the lessons' losses, each times its share.
+
+        The network is given the inputs of all lessons at once; of several lessons, it says a tuple of outputs for each.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss * self.world.size)  # the world takes the mean of the gradients
-        nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm)
-        self.optimizer.step()
-        return float(self.world.sum(loss.detach()))
+        passes = list(zip(*(self._parts(lesson.batch) for lesson in lessons), strict=True))
+        losses = []
+        for number, parts in enumerate(passes, 1):
+            with nullcontext() if number == len(passes) else self.world.unsynced(self.joined):
+                losses.append(self._backward(parts, lessons))
+        moved = self.precision.update(self.net, self.optimizer, self.settings.clip_norm)
+        return Outcome(float(self.world.sum(torch.stack(losses).sum())), moved)
 
-    def _weighted_loss(self, inputs: Tensor, outputs: Tensors, targets: Tensors, weight: Tensor,
-                       total_weight: Tensor) -> Tensor:
-        """The weighted loss of each keypoint, averaged over the stages of the head, mixed with the teacher's."""
-        said = tuple(output.float() for output in outputs)
-        stages = [said[i:i + self.outputs] for i in range(0, len(said), self.outputs)]
-        from_labels = torch.stack([self.loss.of(stage, targets, weight) for stage in stages]).mean(0)
-        if self.teacher is None:
-            return from_labels
-        with torch.no_grad(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            taught = self.loss.taught(tuple(output.float() for output in self.teacher.net(inputs)))
-        everywhere = torch.ones_like(weight) * (total_weight / (weight.numel() * self.world.size))  # in total the same
-        from_teacher = torch.stack([self.loss.of(stage, taught, everywhere) for stage in stages]).mean(0)
-        return (1 - self.teacher.weight) * from_labels + self.teacher.weight * from_teacher
+    def _parts(self, batch: Batch) -> Iterator[Part]:
+        """What each forward pass sees of a batch, on the device."""
+        count = self.settings.accumulate
+        weight = batch.weight.to(self.device)
+        total_weight = self.world.sum(weight.sum())
+        number = torch.full_like(total_weight, weight.numel() * self.world.size)
+        targets = zip(*(target.chunk(count) for target in batch.targets), strict=True)
+        for inputs, part_targets, part_weight in zip(batch.inputs.chunk(count), targets, weight.chunk(count),
+                                                     strict=True):
+            on_device = inputs.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+            yield Part(on_device, tuple(target.to(self.device) for target in part_targets), part_weight, total_weight,
+                       number)
+
+    def _backward(self, parts: Sequence[Part], lessons: Sequence[Lesson]) -> Tensor:
+        """Add the gradients of one forward pass, a part of each lesson; what it adds to the loss of the step."""
+        with self.precision.autocast():
+            said = self.forward(*(part.inputs for part in parts))
+        outputs = said if len(parts) > 1 else (said,)
+        loss = torch.stack([lesson.share * lesson.objective(of_one, part)
+                            for lesson, of_one, part in zip(lessons, outputs, parts, strict=True)]).sum()
+        self.precision.backward(loss * self.world.size)  # the world takes the mean of the gradients
+        return loss.detach()
 
 
-def _bf16_is_fast(device: torch.device) -> bool:
-    """GPUs, and CPUs with bf16 instructions: 89 against 68 images a second on HRNet-lite."""
-    return device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
+def _compiled(net: nn.Module) -> Callable[..., Any]:
+    """``net`` through kernels made for it; its weights keep their names."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise RecipeError(f"train.compile: torch.compile needs a C++ compiler, '{compiler}' is not there; install it, "
+                          "or leave train.compile out")
+    return torch.compile(net)

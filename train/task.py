@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from edgekp.contract import Contract
+from edgekp.contract import AnyContract
 from edgekp.recipe import Augment, Train
 from train.dataset import Pool
+from train.history import PCK, Monitor
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class Task:
     Attributes:
         state: file of the resumable state, or None for runs too short to resume.
         identity: what the state belongs to; resuming under another identity is refused.
+        monitor: what ``train.patience`` goes by.
+        tensorboard: folder of TensorBoard's scalars, or None for none.
     """
 
     label: str
-    contract: Contract
+    contract: AnyContract
     train: list[Pool]
     val: list[Pool]
     settings: Train
@@ -40,3 +43,5 @@ class Task:
     state: Path | None = None
     resume: bool = False
     identity: dict[str, Any] = field(default_factory=dict)
+    monitor: Monitor = PCK
+    tensorboard: Path | None = None

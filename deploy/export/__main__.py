@@ -1,7 +1,8 @@
 """``python -m deploy.export``: every checkpoint of a run becomes an artifact for one target.
 
 The folder of the target holds the final model; the models on the way to it, the float baseline first, are in
-sub-folders that ``models.json`` lists in order, so that the gate can compare them.
+sub-folders that ``models.json`` lists in order, so that the gate can compare them. The model of a second task lies
+beside them, in a folder of the task's name.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from deploy.export.verify import verify_export
 from edgekp.artifact import require_contract, write_artifact
 from edgekp.atomic import sha256, write_file
 from edgekp.cli import recipe_of, run, stage_parser
+from edgekp.errors import StageError
 from edgekp.recipe import Recipe
 from edgekp.stage import Key, require_stage, run_stage, say
 from train.models.checkpoint import Checkpoint, load_checkpoint
@@ -37,6 +39,16 @@ def checkpoints_of(recipe: Recipe) -> dict[str, Path]:
         names = json.loads((optimized / "models.json").read_bytes())["models"]
         folders |= {name: optimized / name for name in names}
     return folders
+
+
+def second_checkpoint(recipe: Recipe) -> dict[str, Path]:
+    """Folder of the checkpoint of the second task by its name; empty where the recipe has no such task."""
+    if recipe.second is None:
+        return {}
+    folder = recipe.run_folder / "train" / recipe.second.name
+    if not (folder / "manifest.json").is_file():
+        raise StageError(f"{folder}: no checkpoint there; run: make train")
+    return {recipe.second.name: folder}
 
 
 def export_checkpoint(checkpoint: Checkpoint, folder: Path, target: Target, opset: int) -> dict[str, float]:
@@ -59,14 +71,16 @@ def export_checkpoint(checkpoint: Checkpoint, folder: Path, target: Target, opse
 def export(recipe: Recipe, target_name: str, *, force: bool) -> None:
     """Export all checkpoints of a run for a target."""
     target = target_named(target_name)
-    folders = checkpoints_of(recipe)
-    digests = {name: sha256(folder / "manifest.json") for name, folder in folders.items()}
+    folders, second = checkpoints_of(recipe), second_checkpoint(recipe)
+    contract, *of_second = recipe.for_each_task(Recipe.contract)
+    contracts = dict.fromkeys(folders, contract) | dict(zip(second, of_second, strict=True))
+    digests = {name: sha256(folder / "manifest.json") for name, folder in (folders | second).items()}
     key = Key("export", VERSION, {"export": recipe.export, "target": asdict(target)}, digests)
 
     def work(scratch: Path) -> None:
-        for name, folder in folders.items():
+        for name, folder in (folders | second).items():
             checkpoint = load_checkpoint(folder)
-            require_contract(checkpoint.artifact, recipe.contract(), "make train optimize")
+            require_contract(checkpoint.artifact, contracts[name], "make train optimize")
             found = export_checkpoint(checkpoint, scratch / name, target, recipe.export.opset)
             say(f"export: {name}: equal to its network within {found['largest_difference']:.2g} of the largest output")
         shutil.copytree(scratch / list(folders)[-1], scratch, dirs_exist_ok=True)

@@ -11,16 +11,16 @@ import onnxslim
 import torch
 from torch import nn
 
-from edgekp.contract import Contract
+from edgekp.contract import AnyContract
 from edgekp.errors import ArtifactError
 
 INPUT_NAME = "input"
 
 
-def to_onnx(net: nn.Module, contract: Contract, opset: int) -> onnx.ModelProto:
+def to_onnx(net: nn.Module, contract: AnyContract, opset: int) -> onnx.ModelProto:
     """The network as ONNX, simplified and checked; a fake-quantized network comes out with Q/DQ pairs."""
     example = torch.zeros(2, 3, *contract.input.input_hw)
-    names = [INPUT_NAME, *contract.codec.outputs]
+    names = [INPUT_NAME, *contract.outputs]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of shapes that the contract fixes
         with tempfile.TemporaryDirectory() as folder:

@@ -33,7 +33,7 @@ def verify_export(folder: Path, net: nn.Module) -> dict[str, float]:
     with torch.no_grad():
         expected = net.eval()(torch.from_numpy(inputs))
     largest = mean = 0.0
-    for name, tensor in zip(artifact.contract.codec.outputs, expected, strict=True):
+    for name, tensor in zip(artifact.contract.outputs, expected, strict=True):
         reference = tensor.numpy()
         size = max(float(np.abs(reference).max()), 1e-6)
         difference = np.abs(found[name] - reference) / size

@@ -30,7 +30,7 @@ class OnnxSession:
     @classmethod
     def of(cls, artifact: Artifact, threads: int = 1) -> OnnxSession:
         """The model of an artifact, whose digest was checked when it was opened."""
-        return cls(artifact.model_path.read_bytes(), artifact.contract.codec.outputs, str(artifact.model_path), threads)
+        return cls(artifact.model_path.read_bytes(), artifact.contract.outputs, str(artifact.model_path), threads)
 
     def infer(self, inputs: Float) -> dict[str, Float]:
         arrays = self._session.run(list(self._outputs), {self._input: np.ascontiguousarray(inputs, np.float32)})

@@ -16,7 +16,7 @@ class TorchSession:
     def __init__(self, artifact: Artifact, threads: int = 1) -> None:
         torch.set_num_threads(threads)
         self._net = load_checkpoint(artifact.folder).net
-        self._outputs = artifact.contract.codec.outputs
+        self._outputs = artifact.contract.outputs
 
     @torch.inference_mode()
     def infer(self, inputs: Float) -> dict[str, Float]:

@@ -73,9 +73,9 @@ def _check_options(name: str, kind: type[Codec | SceneCodec], options: dict[str,
             raise RecipeError(unknown_name(f"option of codec '{name}'", option, known or ["none"]))
 
 
-def codec_to_json(codec: Codec) -> dict[str, Any]:
+def codec_to_json(codec: Codec | SceneCodec) -> dict[str, Any]:
     """Name and options of a codec, without the input size, which the InputSpec holds."""
-    name = next(name for name, kind in CODECS.items() if isinstance(codec, kind))
+    name = next(name for name, kind in (CODECS | SCENE_CODECS).items() if isinstance(codec, kind))
     options = asdict(codec)
     del options["input_hw"]
     return {"name": name, **options}

@@ -71,7 +71,7 @@ class OpenPose:
         """
         heatmaps = np.asarray(outputs["heatmaps"], dtype=np.float32)[:, :len(OPENPOSE18)]
         pafs = np.asarray(outputs["pafs"], dtype=np.float32)
-        fields = pafs.reshape(len(pafs), len(LIMBS), 2, *self.grid.map_hw)
+        fields = pafs.reshape(len(pafs), len(LIMBS), 2, *pafs.shape[2:])
         return [self._person_pixels(*decode_scene(*scene, LIMBS)) for scene in zip(heatmaps, fields, strict=True)]
 
     def _person_pixels(self, cells_xy: Float, scores: Float) -> tuple[Float, Float]:

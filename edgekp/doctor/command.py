@@ -71,7 +71,7 @@ def _plan(arguments: argparse.Namespace) -> tuple[Plan | None, Skeleton | None]:
     from edgekp.codecs import build_codec
     from edgekp.doctor.dataset import Plan
     from edgekp.preprocess import InputSpec
-    from edgekp.recipe import load_recipe
+    from edgekp.recipe_file import load_recipe
     from edgekp.skeletons import skeleton_named
 
     if arguments.recipe and arguments.codec:
@@ -79,7 +79,8 @@ def _plan(arguments: argparse.Namespace) -> tuple[Plan | None, Skeleton | None]:
     options, input_hw = _codec_options(arguments), arguments.input or FALLBACK_INPUT_HW
     if arguments.recipe:
         recipe = load_recipe(arguments.recipe)
-        return Plan(recipe.input, recipe.build_codec()), skeleton_named(arguments.skeleton or recipe.data.skeleton)
+        codec = build_codec(recipe.codec.name, recipe.input.input_hw, recipe.codec.options)
+        return Plan(recipe.input, codec), skeleton_named(arguments.skeleton or recipe.data.skeleton)
     skeleton = skeleton_named(arguments.skeleton) if arguments.skeleton else None
     if not arguments.codec:
         return None, skeleton

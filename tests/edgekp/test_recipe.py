@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgekp.data_folder import locate
 from edgekp.errors import DataError, RecipeError
-from edgekp.recipe import Augment, Distill, Prune, Quantize, Train, load_recipe, locate
+from edgekp.recipe import Augment, Distill, Prune, Quantize, Train
+from edgekp.recipe_file import load_recipe
 from edgekp.strict import strict
 
 RECIPE = """

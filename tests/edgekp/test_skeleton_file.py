@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekp.contract import Contract
+from edgekp.contract import contract_from_json
 from edgekp.errors import RecipeError
-from edgekp.recipe import load_recipe
+from edgekp.recipe_file import load_recipe
 from edgekp.skeleton_file import skeleton_digest
 from edgekp.skeletons import COCO17, IBUG68, SKELETONS, Skeleton, skeleton_named
 from tests import tiny
@@ -133,7 +133,7 @@ def test_a_recipe_and_its_contract_take_the_file(path: Path, tmp_path: Path, rep
                                                                   "codec.options={}"])
     contract = recipe.contract()
     assert contract.skeleton.keypoints[-1] == "belt"
-    assert Contract.from_json(json.loads(json.dumps(contract.to_json()))) == contract
+    assert contract_from_json(json.loads(json.dumps(contract.to_json()))) == contract
 
 
 def test_the_digest_follows_the_content_and_a_known_skeleton_has_none(path: Path) -> None:

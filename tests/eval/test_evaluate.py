@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgekp.recipe import Recipe, load_recipe
+from edgekp.recipe import Recipe
+from edgekp.recipe_file import load_recipe
 from edgekp.skeletons import skeleton_named
 from eval import recipe_gate
 from eval.__main__ import main

@@ -17,7 +17,7 @@ from edgekp.codecs import build_codec
 from edgekp.contract import Contract
 from edgekp.errors import EdgekpError
 from edgekp.preprocess import InputSpec
-from edgekp.recipe import load_recipe
+from edgekp.recipe_file import load_recipe
 from edgekp.skeletons import skeleton_named
 from eval import latency_gate
 from eval.__main__ import main

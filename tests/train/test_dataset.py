@@ -27,8 +27,8 @@ from train.dataset import (
     StepSampler,
     input_digests,
     read_pools,
-    training_batches,
 )
+from train.loader import training_batches
 
 Keys = list[list[SampleKey]]
 
@@ -213,7 +213,7 @@ def test_workers_start_from_a_process_without_opencv_threads(people: tuple[Insta
 
 
 def test_fewer_instances_than_a_batch_are_refused(people: tuple[Instance, ...]) -> None:
-    with pytest.raises(DataError, match=r"21 training instances are less than one batch of 32; lower train\.batch"):
+    with pytest.raises(DataError, match=r"21 training samples are less than one batch of 32; lower train\.batch"):
         StepSampler([Pool(people)], batch=32, epochs=1, seed=0)
 
 

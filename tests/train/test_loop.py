@@ -12,10 +12,14 @@ from torch import nn
 from edgekp.errors import TrainingError
 from edgekp.sample import Instance
 from tests import tiny
+from train.averaging import Average
 from train.dataset import KeypointDataset, Pool
+from train.history import ERROR, PCK, Entry, Monitor
+from train.lessons import Lessons
 from train.loop import fit
 from train.models import build, spec_of
-from train.resume import Entry
+from train.run import Run
+from train.stepper import Outcome, Stepper
 from train.task import Task, Teacher
 
 CPU = torch.device("cpu")
@@ -27,11 +31,11 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> tuple[Instance, ...]:
     return tiny.instances(tmp_path_factory.mktemp("people"), 16)
 
 
-def learn(people: tuple[Instance, ...], teacher: Teacher | None = None, val: int = 0,
+def learn(people: tuple[Instance, ...], teacher: Teacher | None = None, val: int = 0, monitor: Monitor = PCK,
           **train: Any) -> tuple[nn.Module, list[Entry]]:
     torch.manual_seed(0)
     task = Task("test", RECIPE.contract(), [Pool(people)], [Pool(people[:val])] if val else [],
-                replace(RECIPE.train, **train), tiny.STILL, teacher)
+                replace(RECIPE.train, **train), tiny.STILL, teacher, monitor=monitor)
     return fit(build(spec_of(RECIPE)), task, CPU)
 
 
@@ -61,13 +65,77 @@ def test_what_comes_back_is_the_average_in_evaluation_mode(people: tuple[Instanc
     assert not any(module.training for module in net.modules())
 
 
-@pytest.mark.parametrize("settings", [{"lr": 1e30}, {"lr": float("inf")}])
-def test_a_loss_that_is_no_number_ends_the_run_and_says_what_to_try(
-        people: tuple[Instance, ...], settings: dict[str, float]) -> None:
-    message = r"the loss is (nan|inf) at step \d+ of 8; try a lower learning rate"
+@pytest.mark.parametrize(("lr", "loss"), [(1e30, r"(nan|inf|\de\+\d+)"), (float("inf"), "nan"), (30.0, r"\d.*e\+\d+")])
+def test_a_run_that_diverges_ends_and_says_what_to_try(people: tuple[Instance, ...], lr: float, loss: str) -> None:
+    message = rf"^test: the loss is {loss} at step \d+ of 8(, \d+ times that of the first)?; try a lower learning rate"
     with pytest.raises(TrainingError, match=message) as stop:
-        learn(people, epochs=4, **settings)
+        learn(people, epochs=4, lr=lr)
     assert "\n" not in str(stop.value)
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, monitor: Monitor, values: list[float]) -> None:
+    """Validations that say these values, whatever the network."""
+    said = iter(values)
+    monkeypatch.setattr(Lessons, "examine", lambda *_: {monitor.name: next(said)})
+
+
+@pytest.mark.parametrize(("monitor", "values"), [(PCK, [0.1, 0.5, 0.4, 0.5, 0.9]), (ERROR, [0.5, 0.1, 0.4, 0.1, 0.0])])
+@pytest.mark.parametrize("average", ["ema", "swa"])
+def test_early_stop_returns_the_weights_of_the_best_epoch(
+        people: tuple[Instance, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+        monitor: Monitor, values: list[float], average: str) -> None:
+    settings = {"epochs": 5, "validate_every": 1, "average": average, "swa_share": 0.8}
+    averages: list[dict[str, torch.Tensor]] = []
+    examine = Run._examine
+    monkeypatch.setattr(Run, "_examine", lambda run: (examine(run), averages.append(
+        {name: value.clone() for name, value in run.average.net.state_dict().items()}))[0])
+    scripted(monkeypatch, monitor, values)
+    net, history = learn(people, monitor=monitor, patience=2, **settings)
+    assert len(history) == 4
+    assert all(torch.equal(value, averages[1][name]) for name, value in net.state_dict().items())
+    assert not all(torch.equal(value, averages[3][name]) for name, value in net.state_dict().items())
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "test: stopped early: 2 validations without improvement; the weights are those of epoch 2, whose "
+        f"{monitor.name} of {values[1]} is the best")
+
+
+def test_without_patience_no_weights_are_picked_by_their_score(
+        people: tuple[Instance, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, _ = learn(people, epochs=3)
+    scripted(monkeypatch, PCK, [0.9, 0.1, 0.1])
+    validated, history = learn(people, epochs=3, validate_every=1)
+    assert len(history) == 3
+    assert equal(plain, validated)
+
+
+@pytest.mark.parametrize("average", ["swa", "none"])
+def test_other_averages_learn_as_well(people: tuple[Instance, ...], average: str) -> None:
+    net, history = learn(people, val=16, epochs=12, average=average, validate_every=12)
+    untrained, _ = learn(people, val=16, epochs=1, lr=1e-9)
+    assert error(net, people) < 0.9 * error(untrained, people)
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def error(net: nn.Module, people: tuple[Instance, ...]) -> float:
+    """Mean squared error of the maps, of a network in evaluation mode: batch norm's statistics must fit."""
+    dataset = KeypointDataset(people, RECIPE.contract(), None, 0)
+    items = [dataset.view(0, index, (64, 64)) for index in range(len(people))]
+    crops = dataset.collate(items)
+    assert not isinstance(crops, Exception)
+    batch = dataset.batch(crops)
+    with torch.no_grad():
+        return float((net(batch.inputs)[0] - batch.targets[0]).square().mean())
+
+
+def test_a_step_that_fp16_leaves_out_does_not_move_the_average(
+        people: tuple[Instance, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    monkeypatch.setattr(Average, "after_step", lambda self, net, step: steps.append(step))
+    outcomes = iter([Outcome(1.0, moved) for moved in (False, True, False, True)])
+    monkeypatch.setattr(Stepper, "step", lambda *_: next(outcomes))
+    _, history = learn(people, epochs=2)
+    assert steps == [0, 1]
+    assert [entry["loss"] for entry in history] == [1.0, 1.0]
 
 
 class Says(nn.Module):

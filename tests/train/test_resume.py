@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import csv
+import errno
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from edgekp.atomic import sha256
 from edgekp.errors import StageError
 from tests import tiny
-from train import loop
+from train import run as run_module
 from train.__main__ import main
 from train.models.checkpoint import load_checkpoint
-from train.resume import Progress, load_state, save_state
+from train.resume import Progress, State, load_state, save_state
 
 Run = Callable[..., int]
 
@@ -31,7 +40,21 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def interrupt_after_epoch(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "save_state", tiny.nth_call(save_state, n, KeyboardInterrupt))
+    monkeypatch.setattr(run_module, "save_state", tiny.nth_call(save_state, n, KeyboardInterrupt))
+
+
+def signal_at_step(n: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal while the n-th step of the process is computed."""
+    calls, step = 0, run_module.Stepper.step
+
+    def signalled(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == n:
+            os.kill(os.getpid(), number)
+        return step(*arguments)
+
+    monkeypatch.setattr(run_module.Stepper, "step", signalled)
 
 
 def weights(folder: Path) -> bytes:
@@ -55,22 +78,114 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     assert json.loads((TRAINED / "history.json").read_text()) == history
 
 
-def test_an_interruption_inside_an_epoch_costs_that_epoch_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+AVERAGES: dict[str, list[str]] = {
+    "ema": [], "none": ['train.average="none"'], "swa": ['train.average="swa"', "train.swa_share=0.6"],
+    "best": ["train.patience=1", "train.validate_every=1"]}
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("step", [2, 3])  # of two an epoch: its last, and in the middle of the next
+def test_a_signal_saves_the_run_at_the_very_step(
+        run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], average: str, step: int) -> None:
+    settings = [part for setting in AVERAGES[average] for part in ("--set", setting)]
+    assert run(*settings) == 0
+    undisturbed, history = weights(TRAINED), (TRAINED / "history.json").read_bytes()
+    with monkeypatch.context() as patch:
+        signal_at_step(step, signal.SIGTERM, patch)
+        assert run("--force", *settings) == 130
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2:] == [f"train: stopped after step {step} of 6; --resume goes on from there ({STATE})",
+                         "python -m train: stopped"]
+    assert run("--force", "--resume", *settings) == 0
+    assert weights(TRAINED) == undisturbed
+    assert (TRAINED / "history.json").read_bytes() == history
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("run")
+def test_a_batch_system_ends_the_run_by_a_signal_to_all_its_processes(tmp_path: Path, repository: Path) -> None:
+    """The workers must live on until the step is over, or the loader would fail before the state is saved."""
+    command = [sys.executable, "-m", "train", "--recipe", str(tmp_path / "tiny.toml"), "--set", "train.epochs=1000",
+               "--set", "train.workers=2"]
+    training = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                                env=os.environ | {"PYTHONPATH": str(repository)})
+    assert training.stderr
+    said = [next(training.stderr)]
+    while "epoch 3/1000" not in said[-1]:
+        said.append(next(training.stderr))
+    os.killpg(training.pid, signal.SIGTERM)
+    said += training.stderr.readlines()
+    assert training.wait() == 130
+    assert "stopped after step" in said[-2]
+    assert said[-1] == "python -m train: stopped\n"
+    assert STATE.exists()
+
+
+def test_signals_are_obeyed_again_once_the_run_is_over(run: Run) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert run() == 0
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_an_exception_inside_an_epoch_costs_that_epoch_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run() == 0
     undisturbed = weights(TRAINED)
     with monkeypatch.context() as patch:
-        stop_at_step_4 = tiny.nth_call(loop.learning_rate, 4, KeyboardInterrupt)  # the second of the second epoch
-        patch.setattr(loop, "learning_rate", stop_at_step_4)
+        stop_at_step_4 = tiny.nth_call(run_module.Stepper.step, 4, KeyboardInterrupt)  # the second of the second epoch
+        patch.setattr(run_module.Stepper, "step", stop_at_step_4)
         assert run("--force") == 130
     assert run("--force", "--resume") == 0
     assert weights(TRAINED) == undisturbed
+
+
+def kill_at_step(recipe: Path, step: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``python -m train`` in a process that is gone, with no time to say so, in the middle of a step."""
+    code = f"""
+import os, signal, sys
+from train import run
+from train.__main__ import main
+run.SAVE_EVERY_S = 0.0
+steps, update = 0, run.Stepper._backward
+def killed(self, *arguments):
+    global steps
+    steps += 1
+    if steps == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return update(self, *arguments)
+run.Stepper._backward = killed
+sys.exit(main({["--recipe", str(recipe), *arguments]!r}))
+"""
+    return subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=False,
+                          env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kill_9_at_any_step_changes_nothing(tmp_path: Path, run: Run, workers: int) -> None:
+    """Three kills in one run, at random steps of it, and the weights' hash of a run that was left alone."""
+    recipe, settings = tmp_path / "tiny.toml", ("--set", f"train.workers={workers}", "--set", "train.epochs=6")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert run(*settings) == 0
+    finally:
+        torch.set_num_threads(threads)
+    undisturbed, history = sha256(TRAINED / "model.safetensors"), (TRAINED / "history.csv").read_bytes()
+    kills = np.random.default_rng(workers).integers(2, 5, 3).tolist()  # steps after each start; the run has twelve
+    for number, step in enumerate(kills):
+        done = kill_at_step(recipe, step, "--force", *settings, *(["--resume"] if number else []))
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    done = kill_at_step(recipe, 100, "--force", "--resume", *settings)
+    assert done.returncode == 0, done.stderr
+    assert sha256(TRAINED / "model.safetensors") == undisturbed
+    assert (TRAINED / "history.csv").read_bytes() == history
 
 
 def test_ctrl_c_leaves_a_state_and_nothing_half_published(
         run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     interrupt_after_epoch(1, monkeypatch)
     assert run() == 130
-    assert sorted(path.name for path in TRAINED.parent.iterdir()) == [STATE.name]
+    assert sorted(path.name for path in TRAINED.parent.iterdir()) == ["train.partial.csv", STATE.name]
     assert capsys.readouterr().err.splitlines()[-1] == "python -m train: stopped"
 
 
@@ -118,30 +233,95 @@ def test_starting_anew_says_that_a_state_is_dropped(
     assert "an unfinished run is dropped; --resume would have continued it" in capsys.readouterr().err
 
 
-def parts() -> tuple[torch.nn.Module, torch.nn.Module, torch.optim.Optimizer]:
+def test_the_table_grows_with_the_run_and_has_each_epoch_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = STATE.with_suffix(".csv")
+    with monkeypatch.context() as patch:
+        signal_at_step(5, signal.SIGINT, patch)
+        assert run() == 130
+    assert [row["epoch"] for row in csv.DictReader(table.open())] == ["1", "2"]
+    assert run("--resume") == 0
+    assert [row["epoch"] for row in csv.DictReader((TRAINED / "history.csv").open())] == ["1", "2", "3"]
+    assert not table.exists()
+
+
+def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_state_before(
+        run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    write_bytes, states = Path.write_bytes, 0
+
+    def full(path: Path, data: bytes) -> int:
+        nonlocal states
+        states += ".partial.safetensors" in path.name
+        if states < 2:
+            return write_bytes(path, data)
+        write_bytes(path, data[:1000])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    assert run() == 0
+    undisturbed = weights(TRAINED)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        assert run("--force") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"python -m train: {STATE}: the state of the training cannot be saved (No space left on device); the state "
+        "before it is intact: make room, then go on with --resume")
+    assert [path.name for path in STATE.parent.iterdir() if path.name.endswith(".tmp")] == []
+    assert run("--force", "--resume") == 0
+    assert weights(TRAINED) == undisturbed
+
+
+def parts() -> State:
     net = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(net.parameters())
     net(torch.ones(1, 2)).sum().backward()
     optimizer.step()
-    return net, torch.nn.Linear(2, 2), optimizer
+    return State(net, torch.nn.Linear(2, 2), optimizer, torch.amp.GradScaler("cpu", init_scale=8.0))
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:len(data) // 2], lambda data: b"", lambda data: b"{}" + data])
 def test_a_damaged_state_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    path = tmp_path / "state"
-    save_state(path, {"run": 1}, Progress(5, []), *parts())
-    assert load_state(path, {"run": 1}, *parts()).step == 5
+    path, state = tmp_path / "state", parts()
+    save_state(path, {"run": 1}, state)
+    load_state(path, {"run": 1}, parts())
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(StageError, match="no state to resume from"):
-        load_state(path, {"run": 1}, *parts())
+        load_state(path, {"run": 1}, parts())
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    saved, loaded = parts(), parts()
+    saved.progress = Progress(5, [{"epoch": 1.0, "loss": 1 / 3}], 0.1 + 0.2, 4)
+    saved.best = {"weight": torch.rand(2)}
+    saved.scaler.load_state_dict(saved.scaler.state_dict() | {"scale": 0.5, "_growth_tracker": 7})
+    save_state(tmp_path / "state", {}, saved)
+    load_state(tmp_path / "state", {}, loaded)
+    assert loaded.progress == saved.progress
+    assert loaded.scaler.state_dict() == saved.scaler.state_dict()
+    assert torch.equal(loaded.best["weight"], saved.best["weight"])
+    assert torch.equal(loaded.average.weight, saved.average.weight)
+    assert loaded.optimizer.state_dict()["state"].keys() == {0, 1}
+
+
+def test_other_threads_are_said_not_to_end_bit_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_state(tmp_path / "state", {}, parts())
+    load_state(tmp_path / "state", {}, parts())
+    assert capsys.readouterr().err == ""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        load_state(tmp_path / "state", {}, parts(), processes=2)
+    finally:
+        torch.set_num_threads(threads)
+    assert capsys.readouterr().err == (
+        f"resume: threads was {threads}, is {threads + 1}, processes was 1, is 2; the run goes on, but its weights "
+        "will not be bit-equal to those of one that was never stopped\n")
 
 
 def test_a_missing_state_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="no state to resume from"):
-        load_state(tmp_path / "state", {}, *parts())
+        load_state(tmp_path / "state", {}, parts())
 
 
 def test_weights_under_the_name_of_a_state_are_refused(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "state")
     with pytest.raises(StageError, match="not the state of a training run"):
-        load_state(tmp_path / "state", {}, *parts())
+        load_state(tmp_path / "state", {}, parts())

@@ -1,13 +1,13 @@
-"""The learning rate rises in a line, falls to nothing, and the average follows weights and statistics."""
+"""The learning rate rises in a line and falls to nothing or in steps; while weights are averaged, it stays."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from train.schedule import Average, learning_rate
+from edgekp.errors import RecipeError
+from edgekp.recipe import Train
+from train.schedule import learning_rate, rate_of
 
 PEAK = 2e-3
 
@@ -37,42 +37,26 @@ def test_a_run_of_one_step_has_a_rate() -> None:
     assert learning_rate(0, 1, PEAK, 200) == PEAK
 
 
-def test_the_average_equals_the_recursion_in_numpy() -> None:
-    net = nn.Linear(3, 2)
-    average = Average(net, decay=0.6)
-    expected = {name: value.numpy().astype(np.float64) for name, value in net.state_dict().items()}
-    for step in range(12):
-        with torch.no_grad():
-            for parameter in net.parameters():
-                parameter.add_(torch.randn_like(parameter))
-        decay = min(0.6, (1 + step) / (10 + step))
-        expected = {name: decay * value + (1 - decay) * net.state_dict()[name].numpy()
-                    for name, value in expected.items()}
-        average.update(net, step)
-    assert (1 + 4) / (10 + 4) < 0.6 < (1 + 11) / (10 + 11) + 0.05  # both the young and the settled rule were met
-    for name, value in average.net.state_dict().items():
-        np.testing.assert_allclose(value.numpy(), expected[name], rtol=0, atol=1e-6)
+def test_steps_fall_to_a_tenth_at_each_milestone_after_the_same_warm_up() -> None:
+    settings = Train(epochs=10, lr=PEAK, schedule="step", milestones=(0.5, 0.8), warmup_steps=7)
+    rates = [rate_of(settings, step, 10) for step in range(100)]
+    assert rates[:7] == [learning_rate(step, 100, PEAK, 7) for step in range(7)]
+    assert rates[7:50] == [PEAK] * 43
+    np.testing.assert_allclose(rates[50:80], PEAK / 10, rtol=1e-12)
+    np.testing.assert_allclose(rates[80:], PEAK / 100, rtol=1e-12)
 
 
-def test_batch_norm_statistics_are_averaged_and_counters_copied() -> None:
-    net = nn.BatchNorm2d(2)
-    average = Average(net, decay=0.9)
-    net(torch.randn(8, 2, 4, 4) * 3 + 5)
-    average.update(net, 0)
-    state, news = average.net.state_dict(), net.state_dict()
-    for name, start in (("running_mean", 0.0), ("running_var", 1.0)):
-        expected = 0.1 * start + 0.9 * news[name]  # the youngest decay is 1 / 10
-        torch.testing.assert_close(state[name], expected)
-        assert not torch.equal(state[name], news[name])
-    assert int(state["num_batches_tracked"]) == 1
+def test_the_rate_stays_while_weights_are_averaged() -> None:
+    falling = [rate_of(Train(epochs=8, lr=PEAK, average="none"), step, 5) for step in range(40)]
+    constant = [rate_of(Train(epochs=8, lr=PEAK, average="swa", swa_share=0.25), step, 5) for step in range(40)]
+    assert constant[:31] == falling[:31]
+    assert constant[30:] == [falling[30]] * 10  # the last two of eight epochs
+    assert falling[31] < falling[30]
 
 
-def test_the_average_is_frozen_and_does_not_share_weights() -> None:
-    net = nn.Linear(2, 2)
-    average = Average(net, 0.9)
-    before = average.net.weight.clone()
-    with torch.no_grad():
-        net.weight.add_(1.0)
-    assert torch.equal(average.net.weight, before)
-    assert not average.net.weight.requires_grad
-    assert not average.net.training
+@pytest.mark.parametrize("settings", [
+    {"milestones": ()}, {"milestones": (0.5, 1.0)}, {"milestones": (0.0,)}, {"swa_share": 0.0}, {"swa_share": 1.5},
+    {"ema_decay": 1.0}, {"patience": -1}, {"accumulate": 0}])
+def test_a_setting_without_a_meaning_is_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(RecipeError, match=f"train.{next(iter(settings))}: .*expected"):
+        Train(epochs=1, **settings)  # type: ignore[arg-type]

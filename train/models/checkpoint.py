@@ -12,7 +12,7 @@ from torch import nn
 
 from edgekp.artifact import Artifact, open_artifact, write_artifact
 from edgekp.atomic import write_file
-from edgekp.contract import Contract
+from edgekp.contract import AnyContract
 from edgekp.errors import ArtifactError, RecipeError
 from train.models import ModelSpec, build
 from train.models.cost import count_macs, count_parameters
@@ -29,17 +29,18 @@ class Checkpoint:
     artifact: Artifact
 
     @property
-    def contract(self) -> Contract:
+    def contract(self) -> AnyContract:
         return self.artifact.contract
 
 
-def save_checkpoint(folder: Path, net: nn.Module, spec: ModelSpec, contract: Contract) -> None:
-    """Write weights, golden vectors and manifest into an existing folder."""
+def save_checkpoint(folder: Path, net: nn.Module, spec: ModelSpec, contract: AnyContract, processes: int = 1) -> None:
+    """Write weights, golden vectors and manifest into an existing folder; ``processes`` trained it together."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     write_file(folder / WEIGHTS, save(tensors))
     write_artifact(folder, "checkpoint", contract, {
         "file": WEIGHTS, "precision": "int8" if spec.quantization else "fp32", "spec": spec.to_json(),
-        "parameters": count_parameters(net), "macs": count_macs(net, spec.input_hw)})
+        "parameters": count_parameters(net), "macs": count_macs(net, spec.input_hw),
+        "processes": processes})
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

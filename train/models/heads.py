@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from train.models.parts import Head
 
 INTEGRAL_CHANNELS = 96
 EMBEDDING = 128
+FIRST_LOGIT = -log(99)  # sigmoid 0.01
 SIMCC_STRIDE = 16  # of the map that is flattened; a finer one makes the linear layers larger than the backbone
 
 
@@ -19,6 +21,10 @@ class HeatmapHead(Head):
     """One map per keypoint by a 1 x 1 convolution on the finest feature.
 
     Weights start near zero: with the default initialisation, MSE drives the maps to zero and leaves them there.
+
+    Args:
+        sigmoid: says probabilities, 0.01 everywhere at first: most cells hold no keypoint, and their sum would
+            otherwise drown the few that do (Lin et al., ICCV 2017).
     """
 
     outputs: ClassVar[tuple[str, ...]] = ("heatmaps",)
@@ -26,12 +32,14 @@ class HeatmapHead(Head):
     channels: ClassVar[int] = 1  # a keypoint
 
     def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], keypoints: int,
-                 input_hw: tuple[int, int]) -> None:
+                 input_hw: tuple[int, int], *, sigmoid: bool = False) -> None:
         super().__init__()
-        self.output = _quiet(nn.Conv2d(widths[0], self.channels * keypoints, 1))
+        self.output = quiet(nn.Conv2d(widths[0], self.channels * keypoints, 1), FIRST_LOGIT if sigmoid else 0.0)
+        self.sigmoid = sigmoid
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (self.output(features[0]),)
+        maps: Tensor = self.output(features[0])
+        return (maps.float().sigmoid() if self.sigmoid else maps,)  # bf16 has nothing between 0.996 and 1
 
 
 class UDPCombinedHead(HeatmapHead):
@@ -39,6 +47,10 @@ class UDPCombinedHead(HeatmapHead):
 
     outputs: ClassVar[tuple[str, ...]] = ("discs_and_offsets",)
     channels: ClassVar[int] = 3
+
+    def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], keypoints: int,
+                 input_hw: tuple[int, int]) -> None:
+        super().__init__(widths, strides, keypoints, input_hw)  # offsets have both signs, so there is no sigmoid
 
 
 class OffsetHead(Head):
@@ -50,8 +62,8 @@ class OffsetHead(Head):
     def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], keypoints: int,
                  input_hw: tuple[int, int]) -> None:
         super().__init__()
-        self.output = nn.ModuleDict({"heatmaps": _quiet(nn.Conv2d(widths[0], keypoints, 1)),
-                                     "offsets": _quiet(nn.Conv2d(widths[0], 2 * keypoints, 1))})
+        self.output = nn.ModuleDict({"heatmaps": quiet(nn.Conv2d(widths[0], keypoints, 1)),
+                                     "offsets": quiet(nn.Conv2d(widths[0], 2 * keypoints, 1))})
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(self.output[name](features[0]) for name in self.outputs)
@@ -66,18 +78,22 @@ class SimCCHead(Head):
     def __init__(self, widths: tuple[int, ...], strides: tuple[int, ...], keypoints: int,
                  input_hw: tuple[int, int], *, bins_x: int, bins_y: int) -> None:
         super().__init__()
-        width, stride = widths[-1], strides[-1]
-        halvings: list[nn.Module] = []
-        while stride < SIMCC_STRIDE:
-            halvings.append(ConvBN(width, 2 * width, 3, stride=2))
-            width, stride = 2 * width, 2 * stride
-        self.reduce = nn.Sequential(*halvings)
+        self.reduce, width, stride = halvings(widths[-1], strides[-1])
         h, w = (-(-side // stride) for side in input_hw)
         self.output = FlatBins(width, keypoints, h * w, bins_x, bins_y)
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         bins: tuple[Tensor, ...] = self.output(self.reduce(features[-1]))
         return bins
+
+
+def halvings(width: int, stride: int) -> tuple[nn.Sequential, int, int]:
+    """Convolutions that halve a map and double its channels until its stride is 16; what both are in the end."""
+    layers: list[nn.Module] = []
+    while stride < SIMCC_STRIDE:
+        layers.append(ConvBN(width, 2 * width, 3, stride=2))
+        width, stride = 2 * width, 2 * stride
+    return nn.Sequential(*layers), width, stride
 
 
 class FlatBins(nn.Module):
@@ -118,16 +134,16 @@ class IntegralHead(Head):
         self.from_fine = ConvBN(fine, INTEGRAL_CHANNELS, 1, activation=None)
         self.relu = nn.ReLU()
         self.smooth = ConvBN(INTEGRAL_CHANNELS, INTEGRAL_CHANNELS, 3)
-        self.output = _quiet(nn.Conv2d(INTEGRAL_CHANNELS, keypoints, 1))
+        self.output = quiet(nn.Conv2d(INTEGRAL_CHANNELS, keypoints, 1))
         h, w = (side // strides[-2] for side in input_hw)
         x, y = (torch.arange(w) + 0.5) / w - 0.5, (torch.arange(h) + 0.5) / h - 0.5
-        cells_xy = torch.stack([x.repeat(h), y.repeat_interleave(w)], dim=1)
-        self.register_buffer("cells_xy", cells_xy, persistent=False)  # (h * w, 2), the regression codec's units
+        cells_xy = torch.stack([x.repeat(h), y.repeat_interleave(w)])
+        self.register_buffer("cells_xy", cells_xy, persistent=False)  # (2, h * w), the regression codec's units
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         merged = self.relu(self.from_fine(features[-2]) + self.from_coarse(features[-1]))
         weights = self.output(self.smooth(merged)).float().flatten(2).softmax(-1)
-        return (weights @ self.cells_xy,)
+        return ((weights[:, :, None] * self.cells_xy).sum(-1),)  # autocast makes a product of matrices bf16: 0.2 px off
 
 
 class GlobalDepthwiseHead(Head):
@@ -144,7 +160,7 @@ class GlobalDepthwiseHead(Head):
         self.expand = ConvBN(widths[-1], hidden, 1)
         self.pool = nn.Sequential(nn.Conv2d(hidden, hidden, (h, w), groups=hidden, bias=False), nn.BatchNorm2d(hidden))
         self.embed = nn.Sequential(nn.Conv2d(hidden, EMBEDDING, 1, bias=False), nn.BatchNorm2d(EMBEDDING))
-        self.output = _quiet(nn.Conv2d(EMBEDDING, 2 * keypoints, 1))
+        self.output = quiet(nn.Conv2d(EMBEDDING, 2 * keypoints, 1))
         self.keypoints = keypoints
 
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -152,9 +168,9 @@ class GlobalDepthwiseHead(Head):
         return (coordinates.reshape(-1, self.keypoints, 2),)
 
 
-def _quiet(layer: nn.Conv2d) -> nn.Conv2d:
-    """A layer whose first outputs are close to zero."""
+def quiet(layer: nn.Conv2d, first: float = 0.0) -> nn.Conv2d:
+    """A layer whose first outputs are all close to one number."""
     nn.init.normal_(layer.weight, std=1e-3)
     assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
+    nn.init.constant_(layer.bias, first)
     return layer

@@ -30,10 +30,12 @@ class HRNetLite(Backbone):
         branches: resolutions, 1/4 of the input and then halved.
         blocks: residual blocks per branch between two exchanges.
         modules: exchanges at full number of branches.
+        attention: at the end of every block.
     """
 
     def __init__(self, width: int = 32, branches: int = 3, blocks: int = 2, modules: int = 2,
-                 block: Literal["dense", "depthwise"] = "dense") -> None:
+                 block: Literal["dense", "depthwise"] = "dense",
+                 attention: Literal["none", "se", "cbam"] = "none") -> None:
         super().__init__()
         if width < 8 or width % 8 or branches not in (2, 3, 4) or blocks < 1 or modules < 1 or block not in BLOCKS:
             raise RecipeError(f"model.options: width {width} (a multiple of 8), branches {branches} (2 to 4), blocks "
@@ -47,7 +49,8 @@ class HRNetLite(Backbone):
         for count in range(2, branches + 1):
             repeats = modules if count == branches else 1
             self.stages.append(nn.ModuleList(
-                Exchange(widths[:count], 1 if count == branches and i == repeats - 1 else count, blocks, block)
+                Exchange(widths[:count], 1 if count == branches and i == repeats - 1 else count, blocks, block,
+                         attention)
                 for i in range(repeats)))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -65,9 +68,10 @@ class Exchange(nn.Module):
     The last exchange keeps only the finest branch: what feeds nothing is not built.
     """
 
-    def __init__(self, widths: list[int], kept: int, blocks: int, block: str) -> None:
+    def __init__(self, widths: list[int], kept: int, blocks: int, block: str, attention: str) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(nn.Sequential(*(BLOCKS[block](width) for _ in range(blocks))) for width in widths)
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(BLOCKS[block](width, attention) for _ in range(blocks))) for width in widths)
         self.paths = nn.ModuleList(
             nn.ModuleList(_path(widths, source, goal) for source in range(len(widths))) for goal in range(kept))
         self.relu = nn.ReLU()

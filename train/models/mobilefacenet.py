@@ -10,6 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from edgekp.errors import RecipeError
+from train.models.attention import attention_named
 from train.models.layers import Activation, ConvBN, prelu, relu
 from train.models.parts import Backbone
 
@@ -21,7 +22,8 @@ STAGES = (((2, 64, 5, 2),), ((4, 128, 1, 2), (2, 128, 6, 1)), ((4, 128, 1, 2), (
 class MobileFaceNet(Backbone):
     """(N, 3, h, w) to feature maps of 64, 128 and 128 channels at strides 4, 8 and 16."""
 
-    def __init__(self, activation: Literal["relu", "prelu"] = "relu") -> None:
+    def __init__(self, activation: Literal["relu", "prelu"] = "relu",
+                 attention: Literal["none", "se", "cbam"] = "none") -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
             raise RecipeError(f"model.options.activation: '{activation}', expected {' or '.join(ACTIVATIONS)}")
@@ -35,7 +37,7 @@ class MobileFaceNet(Backbone):
             blocks: list[nn.Module] = []
             for expansion, width, repeats, stride in stage:
                 for i in range(repeats):
-                    blocks.append(Bottleneck(channels, width, expansion, stride if i == 0 else 1, act))
+                    blocks.append(Bottleneck(channels, width, expansion, stride if i == 0 else 1, act, attention))
                     channels = width
             self.stages.append(nn.Sequential(*blocks))
 
@@ -49,14 +51,20 @@ class MobileFaceNet(Backbone):
 
 
 class Bottleneck(nn.Module):
-    """Expand, filter each channel, project; a shortcut where the shape stays."""
+    """Expand, filter each channel, project, perhaps attend; a shortcut where the shape stays.
 
-    def __init__(self, channels_in: int, channels_out: int, expansion: int, stride: int, act: Activation) -> None:
+    Attention looks at what is projected, not at the expanded channels as in MobileNetV3: there SE alone costs 0.12 M
+    parameters, and the network must stay below a million.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, expansion: int, stride: int, act: Activation,
+                 attention: str) -> None:
         super().__init__()
         hidden = channels_in * expansion
         self.body = nn.Sequential(ConvBN(channels_in, hidden, 1, activation=act),
                                   ConvBN(hidden, hidden, 3, stride, groups=hidden, activation=act),
-                                  ConvBN(hidden, channels_out, 1, activation=None))
+                                  ConvBN(hidden, channels_out, 1, activation=None),
+                                  attention_named(attention, channels_out))
         self.shortcut = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
+from torch.nn.functional import grid_sample
 
 from edgekp.errors import RecipeError
 
@@ -54,7 +55,7 @@ class QuantConv(nn.Conv2d):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,  # type: ignore[arg-type]
-                         groups=conv.groups, bias=conv.bias is not None)
+                         conv.dilation, conv.groups, conv.bias is not None)  # type: ignore[arg-type]
         self.load_state_dict(conv.state_dict())
         self.register_buffer("weight_scale", torch.ones(conv.out_channels))
         self.enabled = True
@@ -72,8 +73,8 @@ class QuantConv(nn.Conv2d):
 def insert_fake_quantizers(net: nn.Module, spec: QuantizationSpec) -> fx.GraphModule:
     """Fold batch norms, make the convolutions QuantConvs and put one FakeQuantizer behind every int8 value.
 
-    An int8 value is the input, or what a quantized convolution or an addition gives (after its activation);
-    upsampling keeps the scale of what it enlarges.
+    An int8 value is the input, or what a quantized convolution, an addition or a concatenation gives (after its
+    activation); upsampling, pooling by maximum and resampling keep the scale of what they look at.
 
     Raises:
         RecipeError: ``keep_float`` names a layer that the network does not have.
@@ -128,14 +129,14 @@ def _insert(graph: fx.GraphModule) -> None:
 def _quantizer_for(graph: fx.GraphModule, node: fx.Node, quantizer_of: dict[fx.Node, str]) -> str | None:
     """The FakeQuantizer that belongs behind a node, or None where its value is no int8 value."""
     module = _module(graph, node)
-    if isinstance(module, nn.Upsample):
+    if isinstance(module, (nn.Upsample, nn.MaxPool2d)) or node.target is grid_sample:
         return quantizer_of.get(node.all_input_nodes[0])
     source = node
     if isinstance(module, ACTIVATIONS):
         source = node.all_input_nodes[0]
     elif _feeds_only_an_activation(graph, node):
         return None
-    if source.op == "placeholder" or _is_addition(source) or isinstance(_module(graph, source), QuantConv):
+    if source.op == "placeholder" or _joins_values(source) or isinstance(_module(graph, source), QuantConv):
         return f"quantizer_{node.name}"
     return None
 
@@ -144,8 +145,8 @@ def _feeds_only_an_activation(graph: fx.GraphModule, node: fx.Node) -> bool:
     return len(node.users) == 1 and isinstance(_module(graph, next(iter(node.users))), ACTIVATIONS)
 
 
-def _is_addition(node: fx.Node) -> bool:
-    return node.op == "call_function" and getattr(node.target, "__name__", "") == "add"
+def _joins_values(node: fx.Node) -> bool:
+    return node.op == "call_function" and getattr(node.target, "__name__", "") in ("add", "cat")
 
 
 def _module(graph: fx.GraphModule, node: fx.Node) -> Any:

@@ -19,6 +19,8 @@ class ModelSpec:
         channels: widths of the layers that pruning changed, by module name.
         quantization: set once the network computes on the int8 grid.
         neck: none where it is empty.
+        transformer: whether the input is put upright first.
+        visibility: whether the network also says which keypoints are visible.
     """
 
     backbone: str
@@ -31,6 +33,8 @@ class ModelSpec:
     quantization: QuantizationSpec | None = None
     neck: str = ""
     neck_options: dict[str, Any] = field(default_factory=dict)
+    transformer: bool = False
+    visibility: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -42,6 +46,7 @@ class ModelSpec:
         return cls(backbone=fields["backbone"], head=fields["head"], keypoints=fields["keypoints"],
                    input_hw=(fields["input_hw"][0], fields["input_hw"][1]), options=fields["options"],
                    head_options=fields.get("head_options", {}), neck=fields.get("neck", ""),
-                   neck_options=fields.get("neck_options", {}),
+                   neck_options=fields.get("neck_options", {}), transformer=fields.get("transformer", False),
+                   visibility=fields.get("visibility", False),
                    channels={name: (c[0], c[1], c[2]) for name, c in fields["channels"].items()},
                    quantization=QuantizationSpec(tuple(quantization["keep_float"])) if quantization else None)

@@ -37,7 +37,7 @@ def compile_kernels(folder: Path, kernels: Path = KERNELS) -> ctypes.CDLL:
 class Normalisation(ctypes.Structure):
     """As in crop.cuh."""
 
-    _fields_ = [("mean", ctypes.c_float * 3), ("deviation", ctypes.c_float * 3), ("pad", ctypes.c_float * 3),  # noqa: RUF012
+    _fields_ = [("mean", ctypes.c_float * 3), ("deviation", ctypes.c_float * 3), ("pad", ctypes.c_float * 3),
                 ("source", ctypes.c_int * 3)]
 
 

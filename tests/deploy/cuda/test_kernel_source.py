@@ -14,7 +14,7 @@ from deploy.runtime.decode_plan import plan_of
 from edgekp.codecs import Heatmap, OpenPose, SimCC
 from edgekp.codecs.openpose import LIMBS
 from tests.deploy.cuda.emulated import COMPILER, KERNELS, Emulator, compile_kernels
-from tests.deploy.cuda.test_scene_kernels import K, TO_INPUT, scene
+from tests.deploy.cuda.test_scene_kernels import TO_INPUT, K, scene
 
 NVCC = shutil.which("nvcc")
 BARRIER = "__syncthreads();"
