@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,11 @@ def skeleton_named(name: str) -> Skeleton:
     if name not in SKELETONS:
         raise RecipeError(unknown_name("skeleton", name, list(SKELETONS)))
     return SKELETONS[name]
+
+
+def skeleton_with(keypoints: Sequence[str]) -> Skeleton | None:
+    """The known skeleton with exactly these keypoints, by name and order."""
+    return next((skeleton for skeleton in SKELETONS.values() if skeleton.keypoints == tuple(keypoints)), None)
 
 
 def _chain(first: int, last: int, closed: bool = False) -> Pairs:

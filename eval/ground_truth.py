@@ -18,7 +18,7 @@ from edgekp.atomic import sha256
 from edgekp.coco import Labels, read_coco, read_json
 from edgekp.errors import DataError
 from edgekp.sample import Bool, Float, Int
-from edgekp.skeletons import SKELETONS, Skeleton, skeleton_named
+from edgekp.skeletons import SKELETONS, Skeleton, skeleton_named, skeleton_with
 from edgekp.stage import say
 
 
@@ -205,9 +205,8 @@ def skeleton_of(path: Path, name: str | None) -> Skeleton:
     if name is not None:
         return skeleton_named(name)
     keypoints = _keypoint_names(path)
-    for skeleton in SKELETONS.values():
-        if tuple(keypoints) == skeleton.keypoints:
-            return skeleton
+    if named := skeleton_with(keypoints):
+        return named
     for skeleton in SKELETONS.values():
         if len(keypoints) == len(skeleton):
             say(f"eval: taking skeleton '{skeleton.name}' by its number of keypoints; --skeleton chooses another")

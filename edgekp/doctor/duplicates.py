@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from edgekp.coco import AREA_OF_BOX
 from edgekp.doctor.dataset import DataSet, first_rows
 from edgekp.doctor.finding import Example, Fault, Finding, Shot, at_annotations, found
 from edgekp.doctor.near_pictures import Looks, first_alike
@@ -17,7 +18,6 @@ from edgekp.similarity import oks
 SAME_INSTANCE = 0.9  # OKS: two people who label one person differ more
 FEWEST_SHARED = 3  # keypoints that both annotations label
 NEIGHBOURS = 200  # annotations of one image that one is compared with
-SEGMENTATION_SHARE = 0.53  # of the box's area: COCO's median for people
 
 SAME_PICTURE = Fault(
     "image-duplicate", "warning", "a picture is in the set twice, byte for byte",
@@ -119,7 +119,7 @@ def _similarity(data: DataSet, one: Int, other: Int) -> Float:
     """OKS between rows, over the keypoints that both label and the larger person's area; 0 where they share too few."""
     shared = data.labelled[one] & data.labelled[other]
     box_area = np.where(data.has_box, data.bbox_xywh[:, 2:].prod(-1), 0.0)
-    area_px2 = SEGMENTATION_SHARE * np.maximum(box_area[one], box_area[other])
+    area_px2 = AREA_OF_BOX * np.maximum(box_area[one], box_area[other])
     xy, other_xy = (np.where(shared[..., None], data.keypoints_xy[rows], 0.0) for rows in (one, other))
     similarity = oks(xy, other_xy, shared, np.maximum(area_px2, 1.0), data.skeleton.sigma_array)
     return np.where(shared.sum(-1) >= FEWEST_SHARED, similarity, 0.0)

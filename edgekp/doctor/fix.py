@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from edgekp.coco import OUTSIDE_LIMIT
+from edgekp.coco import AREA_OF_BOX, OUTSIDE_LIMIT
 from edgekp.doctor import boxes, duplicates, ids, limbs, pictures, visibility
 from edgekp.doctor.dataset import DataSet, Entry, key
 from edgekp.doctor.finding import rows_of
 from edgekp.sample import Bool
 
 REFERENCES = {"images": "image_id", "categories": "category_id"}  # what annotations call the ids of a section
-AREA_SOURCE = f"{duplicates.SEGMENTATION_SHARE} of the box, set by edgekp doctor"
+AREA_SOURCE = f"{AREA_OF_BOX} of the box, set by edgekp doctor"
 
 
 def mended(data: DataSet) -> tuple[Any, dict[str, int]]:
@@ -110,7 +110,7 @@ def _cut_boxes(data: DataSet) -> int:
 def _take_area_of_box(data: DataSet) -> int:
     rows = rows_of(boxes.lacks_area(data) & data.has_box)
     for row in rows:
-        area_px2 = duplicates.SEGMENTATION_SHARE * float(data.bbox_xywh[row, 2:].prod())
+        area_px2 = AREA_OF_BOX * float(data.bbox_xywh[row, 2:].prod())
         data.annotations[row].update(area=float(f"{area_px2:.6g}"), area_source=AREA_SOURCE)
     return len(rows)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekp.coco import OUTSIDE_LIMIT
+from edgekp.coco import AREA_OF_BOX, OUTSIDE_LIMIT
 from edgekp.errors import DataError
 from edgekp.image_header import UPRIGHT, ImageSize, image_size
 from edgekp.importers.found import Found, Reading
@@ -18,7 +18,6 @@ from edgekp.skeletons import SKELETONS, Skeleton
 FACES = {"ibug68", "wflw98"}
 PERSON_BOX_FACTOR = 1.25  # the best overlap with COCO's boxes: median IoU 0.82 on 179 people with 12 or more keypoints
 FACE_BOX_FACTOR = 1.0  # faces are customarily cropped around the box of their keypoints
-PERSON_AREA = 0.53  # COCO's segmentation area over the area of its box: the median of 1,558 people
 FACE_AREA = 1.0  # customary where faces have no segmentation
 DECIMALS = 6
 
@@ -34,7 +33,7 @@ def default_box_factor(skeleton: Skeleton) -> float:
 
 def area_share(skeleton: Skeleton) -> float:
     """Area of an instance over the area of its box, where there is no outline."""
-    return FACE_AREA if is_face(skeleton) else PERSON_AREA
+    return FACE_AREA if is_face(skeleton) else AREA_OF_BOX
 
 
 def keypoint_box(keypoints: Float, factor: float) -> Float:

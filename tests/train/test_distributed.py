@@ -111,7 +111,8 @@ def test_gradients_and_statistics_are_those_of_one_process_with_the_whole_batch(
     expected = learn_in_two_passes(World(), rows, momentum)
     inputs = expected.pop("input.grad")
     assert {"heads.0.weight.grad", "heads.1.weight.grad", "trunk.1.running_var"} <= expected.keys()
-    for rank, found in enumerate(in_processes(lambda world: learn_in_two_passes(world, rows, momentum), tmp_path, size)):
+    every = in_processes(lambda world: learn_in_two_passes(world, rows, momentum), tmp_path, size)
+    for rank, found in enumerate(every):
         torch.testing.assert_close(found.pop("input.grad"), size * inputs[rank::size], rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)  # sums of 294 float64 in another order
 

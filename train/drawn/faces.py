@@ -8,6 +8,7 @@ from enum import IntEnum
 import cv2
 import numpy as np
 
+from edgekp.coco import AREA_OF_BOX
 from edgekp.sample import Float, Int
 from train.drawn.canvas import Canvas, Cloth, blob, box, common, ellipse, hull, limb, plain, ribbon
 from train.drawn.face_shape import BRIDGE, BROWS, EYES, JAW, LIPS, MOUTH, NOSTRILS, Face, draw_face
@@ -24,7 +25,6 @@ from train.drawn.scene import (
 )
 
 COMPANY_ODDS = (0.75, 0.25)  # 1 or 2 faces
-BOX_TO_AREA = 0.53  # COCO's median of segmentation area over box area
 ENOUGH_VISIBLE = 36  # a face with fewer visible points is drawn anew
 PARTS = 4  # owner number of a pixel = 1 + face * PARTS + part
 
@@ -277,4 +277,4 @@ def _label(owner: Int, portrait: Portrait) -> Labelled:
     visibility[~inside] = 0
     low = xy.min(axis=0)
     size = np.ptp(xy, axis=0)
-    return Labelled(xy, visibility, np.concatenate([low, size]), float(np.prod(size)) * BOX_TO_AREA)
+    return Labelled(xy, visibility, np.concatenate([low, size]), float(np.prod(size)) * AREA_OF_BOX)

@@ -6,10 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from edgekp.coco import AREA_OF_BOX
 from edgekp.contract import AnyContract
 from train.losses.loss import Tensors
-
-AREA_SHARE = 0.53  # COCO's segmentation area over the area of its box: the median of 1,558 people
 
 
 def oks(outputs: Tensors, targets: Tensors, weight: Tensor, *, input_wh: tuple[int, int],
@@ -37,5 +36,5 @@ def seen_by(contract: AnyContract) -> dict[str, Any]:
     the crop, and COCO stricter with it than the loss.
     """
     h, w = contract.input.input_hw
-    area_px2 = AREA_SHARE * h * w / contract.input.padding**2
+    area_px2 = AREA_OF_BOX * h * w / contract.input.padding**2
     return {"input_wh": (w, h), "spread_px2": tuple((2 * sigma) ** 2 * area_px2 for sigma in contract.skeleton.sigmas)}
