@@ -140,8 +140,8 @@ def assert_is_a_row(entry: dict[str, object]) -> None:
 
 def test_rows_of_comparisons_are_records_of_the_interface() -> None:
     for comparison in COMPARISONS:
-        assert_is_a_row(comparison_row(comparison, [0.3, 0.31, 0.32], [0.2, 0.22, 0.21], n=10))
-        assert_is_a_row(comparison_row(comparison, [math.nan], [0.2], n=10))
+        assert_is_a_row(comparison_row(comparison, [0.3, 0.31, 0.32], [0.2, 0.22, 0.21], n=10, share=1.0))
+        assert_is_a_row(comparison_row(comparison, [math.nan], [0.2], n=10, share=0.7))
 
 
 def test_what_this_machine_cannot_answer_names_the_hardware() -> None:
@@ -204,6 +204,16 @@ def test_raw_weights_and_averaged_ones_are_of_one_training(
     sides = [answers(Look("tiny", "people", weights), FIRST, splits).scored.predicted_xy
              for weights in ("averaged", "raw")]
     assert not np.array_equal(*sides)
+
+
+def test_an_arm_of_two_tasks_leaves_a_network_of_each(tiny_arm: Trainable) -> None:
+    alone, splits = tiny_arm
+    both = replace(alone, name="both", second=alone)
+    training.train_arms([both], 1, 1.0, splits, jobs=1)
+    sides = [answers(Look("both", "people", weights), FIRST, splits).scored.predicted_xy
+             for weights in (training.AVERAGED, training.SECOND)]
+    assert not np.array_equal(*sides)
+    assert not training.train_arm(both, FIRST, 1.0, (splits["people", "train"],) * 2)
 
 
 def test_decoders_are_asked_about_the_same_maps(tiny_arm: Trainable) -> None:

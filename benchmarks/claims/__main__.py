@@ -61,7 +61,7 @@ def _answer(arguments: argparse.Namespace) -> int:
     share = _share(arms, arguments.seeds, arguments.minutes)
     splits = {each: split_of(*each) for each in sorted({each for entry in comparisons for each in entry.splits})}
     train_arms(arms, arguments.seeds, share, splits, arguments.jobs)
-    found = [_compared(entry, arguments.seeds, splits) for entry in comparisons]
+    found = [_compared(entry, arguments.seeds, splits, share) for entry in comparisons]
     found += [entry for claim, measure in COSTS.items() if claim in chosen for entry in measure()]
     rows = _merged(arguments.out, chosen, [entry | {"machine": machine()} for entry in found])
     write_file(arguments.out, json.dumps(rows, indent=1) + "\n")
@@ -88,11 +88,11 @@ def _share(arms: Sequence[Arm], seeds: int, minutes: float | None) -> float:
     return share
 
 
-def _compared(comparison: Comparison, seeds: int, splits: dict[tuple[str, str], Split]) -> Row:
+def _compared(comparison: Comparison, seeds: int, splits: dict[tuple[str, str], Split], share: float) -> Row:
     both = [[answers(look, seed, splits) for seed in seeds_of(seeds)]
             for look in (comparison.favoured, comparison.other)]
     favoured, other = ([comparison.measure.of(each) for each in side] for side in both)
-    return comparison_row(comparison, favoured, other, n=len(both[0][0].input_px))
+    return comparison_row(comparison, favoured, other, n=len(both[0][0].input_px), share=share)
 
 
 def _merged(path: Path, chosen: Sequence[str], found: Sequence[Row]) -> list[Row]:

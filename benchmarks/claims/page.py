@@ -28,7 +28,8 @@ def page(rows: Sequence[Row]) -> str:
 
 
 def _line(entry: Row) -> str:
-    note = f"; {entry['note']}" if entry.get("note") else ""
+    share = entry.get("share_of_epochs", 1)
+    note = f"; {entry['note']}" if entry.get("note") else f"; after {share:.0%} of the epochs" if share < 1 else ""
     hardware = f": {entry['hardware']}" if entry.get("hardware") else ""
     cells = entry["claim"], entry.get("about", "") + note, _found(entry), _bounds(entry), entry["verdict"] + hardware
     return f"| {' | '.join(cells)} |"

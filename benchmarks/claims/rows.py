@@ -31,13 +31,13 @@ def gain_row(claim: str, about: str, found: Gain, unit: str, claimed: float = 0.
                lower=found.lower, upper=found.upper, repetitions=len(found.values), gains=list(found.values), **more)
 
 
-def comparison_row(comparison: Comparison, favoured: list[float], other: list[float], n: int) -> Row:
-    """The answer of arms: one value a seed for each side, on ``n`` instances."""
+def comparison_row(comparison: Comparison, favoured: list[float], other: list[float], n: int, share: float) -> Row:
+    """The answer of arms: one value a seed for each side, on ``n`` instances, after a share of the epochs."""
     measure, as_share = comparison.measure, comparison.as_share
     gains = [measure.gain(one, another, as_share) for one, another in zip(favoured, other, strict=True)]
     return gain_row(comparison.claim, comparison.about, gain(gains), measure.unit_of_gain(as_share),
                     comparison.claimed, favoured=fmean(favoured), other=fmean(other), measure=measure.name,
-                    measure_unit=measure.unit, n=n)
+                    measure_unit=measure.unit, n=n, share_of_epochs=round(share, 3))
 
 
 def line(entry: Row) -> str:

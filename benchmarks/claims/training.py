@@ -69,7 +69,10 @@ def _settings(arm: Arm, seed: int, share: float) -> dict[str, Any]:
     recipe = arm.seeded(seed, share)
     own = {"data": arm.train_set, "skeleton": recipe.data.skeleton, "input": recipe.input, "codec": recipe.codec,
            "model": recipe.model, "train": recipe.train, "augment": recipe.augment}
-    return own | ({"second": _settings(arm.second, seed, share), "share": SECOND_SHARE} if arm.second else {})
+    if arm.second is None:
+        return own
+    beside = _settings(arm.second, seed, share)
+    return own | {f"second {name}": value for name, value in beside.items()} | {"share": SECOND_SHARE}
 
 
 def _trained(arm: Arm, seed: int, share: float, learnt: tuple[Split, ...],

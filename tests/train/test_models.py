@@ -92,8 +92,8 @@ def test_outputs_have_the_shapes_of_the_codecs_targets(backbone: str, head: str,
         target.arrays[name].shape for name in recipe.build_codec().outputs]
 
 
-# 32 pixels are enough for coordinates. Maps need more cells, and SimCC more of them at stride 16 than bins differ.
-SIZE_OF = {"regression": 32, "udp_combined": 96, "simcc": 48}
+# 32 pixels are enough for coordinates; maps need more cells.
+SIZE_OF = {"regression": 32, "udp_combined": 96}
 
 
 @each_trio
@@ -103,7 +103,7 @@ def test_eight_samples_are_learnt_by_heart(backbone: str, head: str, codec: str,
     recipe = asked_for(backbone, head, codec, (side, side))
     error, score = learnt_by_heart(recipe, loss_named(LOSS_OF[codec], recipe.contract()).of, rng)
     assert error < 0.15
-    assert 0.2 < score < 1.3
+    assert 0.2 < score < 1.5  # a softmax leaves a constant free
 
 
 @each_trio
