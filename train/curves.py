@@ -26,7 +26,7 @@ def write_history(folder: Path, history: Sequence[Entry]) -> None:
 
 
 def draw_curves(history: Sequence[Entry]) -> bytes:
-    """A PNG with a panel for everything but the epoch: loss and rate on a logarithmic axis, metrics as they are."""
+    """A PNG with a panel for everything but the epoch: the loss on a logarithmic axis, the rest as it is."""
     from matplotlib.figure import Figure
 
     names = [name for name in dict.fromkeys(name for entry in history for name in entry) if name != "epoch"]
@@ -36,7 +36,7 @@ def draw_curves(history: Sequence[Entry]) -> bytes:
         known = [entry for entry in history if name in entry]
         values = [entry[name] for entry in known]
         panel.plot([entry["epoch"] for entry in known], values, marker="." if len(values) < 30 else "")
-        if not name.startswith("val_") and min(values) > 0:
+        if name == "loss" and min(values) > 0:
             panel.set_yscale("log")
         panel.set_ylabel(name)
         panel.grid(alpha=0.3)
