@@ -109,7 +109,7 @@ def build(spec: ModelSpec) -> nn.Module:
     if len(strides) not in head.maps:
         giver = f"neck '{spec.neck}'" if neck else f"backbone '{spec.backbone}'"
         raise RecipeError(f"model.head: '{spec.head}' reads {' or '.join(map(str, head.maps))} feature maps, "
-                          f"{giver} gives {len(strides)}")
+                          f"{giver} gives {len(strides)}{_advice(spec, head)}")
     if any(side % backbone.coarsest_stride for side in spec.input_hw):
         raise RecipeError(f"input.input_hw: {list(spec.input_hw)}, but backbone '{spec.backbone}' needs multiples of "
                           f"{backbone.coarsest_stride}")
@@ -144,6 +144,12 @@ def _features(spec: ModelSpec) -> tuple[Backbone, Neck | None, tuple[tuple[int, 
     _check_options(between, f"neck '{spec.neck}'", "model.neck_options", spec.neck_options)
     neck = between(backbone.widths, backbone.strides, **spec.neck_options)
     return backbone, neck, (neck.widths, neck.strides)
+
+
+def _advice(spec: ModelSpec, head: type[Head]) -> str:
+    if spec.neck or 1 not in head.maps:
+        return ""
+    return f"; model.neck = {' or '.join(map(repr, NECKS))} makes one of them"
 
 
 def _check_options(kind: type[nn.Module], owner: str, where: str, options: dict[str, Any]) -> None:
