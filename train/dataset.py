@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -30,8 +30,10 @@ from train.world import World
 
 SampleKey = tuple[int, int, int]  # epoch, index of the instance, number of the step in the run
 Crop = tuple[Image, Float, Int]  # pixels (h, w, 3) uint8 RGB, keypoints_xy (K, 2) input pixels, visibility (K,)
-V = TypeVar("V")
 Item = tuple[Float, Float, Int]  # the same with the input (3, h, w) in place of the pixels
+
+V = TypeVar("V")
+ViewT_co = TypeVar("ViewT_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,27 @@ def _check_images(labels: Labels) -> None:
                         "check file_name, or name the folder as images in the recipe")
 
 
+class Views(Protocol[ViewT_co]):
+    """A data set whose samples are views, each a function of (epoch, index) and of the size of the input."""
+
+    contract: Any
+    augment: Augment | None
+    seed: int
+
+    def view(self, epoch: int, index: int, input_hw: tuple[int, int]) -> ViewT_co:
+        """One look at a sample."""
+
+
+def view_or_error(views: Views[ViewT_co], key: SampleKey) -> ViewT_co | EdgekpError:
+    """The view, or the error that it gives: a worker process would bury a raised one under its traceback."""
+    epoch, index, step = key
+    factors = views.augment.multi_scale if views.augment else ()
+    try:
+        return views.view(epoch, index, input_hw_of_step(views.seed, step, views.contract.input.input_hw, factors))
+    except EdgekpError as error:
+        return error
+
+
 class KeypointDataset(Dataset[Crop | EdgekpError]):
     """Instances as network inputs; with ``augment``, the same (epoch, index) always gives the same view.
 
@@ -143,13 +166,7 @@ class KeypointDataset(Dataset[Crop | EdgekpError]):
         return len(self.instances)
 
     def __getitem__(self, key: SampleKey) -> Crop | EdgekpError:
-        """The crop, or the error that it gives: a worker process would bury a raised one under its traceback."""
-        epoch, index, step = key
-        factors = self.augment.multi_scale if self.augment else ()
-        try:
-            return self.view(epoch, index, input_hw_of_step(self.seed, step, self.contract.input.input_hw, factors))
-        except EdgekpError as error:
-            return error
+        return view_or_error(self, key)
 
     def sample(self, epoch: int, index: int) -> Item:
         """Input, keypoints and visibility of one view of an instance, in the contract's size."""

@@ -15,8 +15,8 @@ from edgekp.errors import EdgekpError
 from edgekp.preprocess import crop, crop_affine, frame_xywh, invert, mirror_affine, normalise, read_image, transform
 from edgekp.recipe import Augment
 from edgekp.sample import Bool, Float, Image, Int, Scene
-from train.augment import add_noise, draw_view, hide, input_hw_of_step, recolor
-from train.dataset import Batch, SampleKey, sound_or_error
+from train.augment import add_noise, draw_view, hide, recolor
+from train.dataset import Batch, SampleKey, sound_or_error, view_or_error
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,7 @@ class SceneDataset(Dataset[SceneView | EdgekpError]):
         return len(self.scenes)
 
     def __getitem__(self, key: SampleKey) -> SceneView | EdgekpError:
-        """The view, or the error that it gives: a worker process would bury a raised one under its traceback."""
-        epoch, index, step = key
-        factors = self.augment.multi_scale if self.augment else ()
-        try:
-            return self.view(epoch, index, input_hw_of_step(self.seed, step, self.contract.input.input_hw, factors))
-        except EdgekpError as error:
-            return error
+        return view_or_error(self, key)
 
     def view(self, epoch: int, index: int, input_hw: tuple[int, int]) -> SceneView:
         """One look at a scene."""
