@@ -14,7 +14,8 @@ from edgekp.artifact import require_contract
 from edgekp.atomic import sha256, write_file
 from edgekp.cli import recipe_of, run, stage_parser
 from edgekp.errors import RecipeError
-from edgekp.recipe import Distill, Quantize, Recipe, Step, Train
+from edgekp.recipe import Recipe, Train
+from edgekp.recipe_steps import Distill, Quantize, Step
 from edgekp.stage import KEY_FILE, Key, require_stage, run_stage, say
 from optimize.distill import distill, teacher_folder
 from optimize.prune import prune

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgekp.artifact import require_same_contract
 from edgekp.errors import RecipeError
-from edgekp.recipe import Distill
+from edgekp.recipe_steps import Distill
 from optimize.step import Context, Result
 from train.models.checkpoint import Checkpoint, load_checkpoint
 from train.task import Teacher

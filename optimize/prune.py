@@ -11,7 +11,7 @@ import torch_pruning as tp
 from torch import nn
 
 from edgekp.errors import RecipeError
-from edgekp.recipe import Prune
+from edgekp.recipe_steps import Prune
 from edgekp.stage import say
 from optimize.step import Context, Result
 from train.models import KeypointNet

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgekp.contract import AnyContract, SceneContract
 from edgekp.errors import DataError, RecipeError
 from edgekp.preprocess import frame_xywh, read_image
-from edgekp.recipe import Quantize
+from edgekp.recipe_steps import Quantize
 from edgekp.sample import Instance
 from edgekp.stage import say
 from optimize.calibration import SMALLEST, calibrate

@@ -17,7 +17,8 @@ from deploy.export.__main__ import export_checkpoint
 from deploy.export.target import target_named
 from deploy.runtime.session import open_session
 from edgekp.artifact import open_artifact
-from edgekp.recipe import CodecChoice, Distill, Model, Prune, Quantize
+from edgekp.recipe import CodecChoice, Model
+from edgekp.recipe_steps import Distill, Prune, Quantize
 from edgekp.sample import Instance
 from optimize.distill import distill
 from optimize.prune import prune

@@ -11,7 +11,7 @@ import torch
 
 from deploy.export.__main__ import export_checkpoint
 from deploy.export.target import target_named
-from edgekp.recipe import Quantize
+from edgekp.recipe_steps import Quantize
 from optimize.quantize import quantize
 from optimize.step import Context
 from tests import tiny

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from edgekp.data_folder import locate
 from edgekp.errors import DataError, RecipeError
-from edgekp.recipe import Augment, Distill, Prune, Quantize, Train
+from edgekp.recipe import Augment, Train
 from edgekp.recipe_file import load_recipe
+from edgekp.recipe_steps import Distill, Prune, Quantize
 from edgekp.strict import strict
 
 RECIPE = """

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from edgekp.errors import StageError
-from edgekp.recipe import Augment, Prune
+from edgekp.recipe import Augment
+from edgekp.recipe_steps import Prune
 from edgekp.stage import KEY_FILE, Key, require_stage, run_stage
 
 KEY = Key("optimize", 1, {"prune": Prune("prune"), "augment": Augment(), "images": 256}, {"checkpoint": "a" * 64})

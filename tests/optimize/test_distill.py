@@ -11,7 +11,7 @@ import torch
 
 from edgekp.errors import ArtifactError, RecipeError
 from edgekp.preprocess import InputSpec
-from edgekp.recipe import Distill
+from edgekp.recipe_steps import Distill
 from edgekp.skeletons import SKELETONS
 from optimize.distill import distill
 from optimize.step import Context

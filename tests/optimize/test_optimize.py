@@ -12,7 +12,8 @@ import pytest
 
 from deploy.export.__main__ import checkpoints_of
 from edgekp.errors import StageError
-from edgekp.recipe import Distill, Prune, Quantize, Recipe, Step
+from edgekp.recipe import Recipe
+from edgekp.recipe_steps import Distill, Prune, Quantize, Step
 from edgekp.stage import KEY_FILE
 from optimize.__main__ import STEPS, main, model_names, step_key
 from tests import tiny

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from edgekp.errors import RecipeError
-from edgekp.recipe import Prune
+from edgekp.recipe_steps import Prune
 from optimize.prune import prune
 from optimize.step import Context
 from tests import tiny

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from edgekp.errors import DataError, RecipeError
-from edgekp.recipe import Quantize
+from edgekp.recipe_steps import Quantize
 from edgekp.sample import Instance
 from optimize.quantize import choose_instances, quantize, set_weight_scales
 from optimize.step import Context

@@ -14,7 +14,8 @@ from deploy.export.__main__ import export_checkpoint
 from deploy.export.target import target_named
 from edgekp.errors import RecipeError
 from edgekp.preprocess import frame_xywh, read_image
-from edgekp.recipe import CodecChoice, Distill, Model, Prune, Quantize, Recipe
+from edgekp.recipe import CodecChoice, Model, Recipe
+from edgekp.recipe_steps import Distill, Prune, Quantize
 from edgekp.sample import Scene
 from optimize.distill import distill
 from optimize.prune import prune

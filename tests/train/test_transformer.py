@@ -187,7 +187,7 @@ def test_on_the_integer_grid_neither_grid_nor_coordinates_are_rounded() -> None:
 def test_pruning_keeps_the_four_numbers(tmp_path: Path) -> None:
     net, spec, contract = tiny.network(asked_for())
     save_checkpoint(tmp_path, net, spec, contract)
-    from edgekp.recipe import Prune
+    from edgekp.recipe_steps import Prune
     pruned = _pruned(load_checkpoint(tmp_path), Prune("prune"), 0.5)
     assert pruned.get_submodule("transformer.output").out_channels == 4
     assert pruned(torch.randn(2, 3, 32, 32))[0].shape == (2, 17, 2)

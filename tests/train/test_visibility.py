@@ -21,7 +21,8 @@ from edgekp.contract import Contract, contract_from_json, make_contract
 from edgekp.errors import ArtifactError, DataError, RecipeError
 from edgekp.golden import check_golden, make_golden
 from edgekp.preprocess import InputSpec
-from edgekp.recipe import Model, Prune
+from edgekp.recipe import Model
+from edgekp.recipe_steps import Prune
 from edgekp.sample import Instance, Int
 from edgekp.skeletons import COCO17
 from optimize.prune import _pruned
