@@ -22,8 +22,8 @@ export OMP_NUM_THREADS=$((cpus / processes > 0 ? cpus / processes : 1))
 
 # On SIGTERM all processes end after the same optimizer step, and the first one saves the state.
 requeue=no
-step=
-end_step() { if [ -n "$step" ]; then kill -TERM "$step"; fi; }
+step= ending=no
+end_step() { ending=yes; if [ -n "$step" ]; then kill -TERM "$step"; fi; }
 trap 'requeue=yes; end_step' USR1
 trap end_step TERM               # preempted: SLURM puts the job back by itself, because of --requeue
 
@@ -32,6 +32,7 @@ srun --cpus-per-task="$cpus" .venv/bin/torchrun --nnodes="$SLURM_NNODES" --nproc
   --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$first_node:$port" \
   -m train --recipe "$recipe" --resume "${@:2}" &
 step=$!
+if [ "$ending" = yes ]; then end_step; fi    # the signal came before the step had a number
 
 code=0
 wait "$step" || code=$?
