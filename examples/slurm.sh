@@ -16,14 +16,15 @@ set -euo pipefail
 recipe=${1:?usage: sbatch examples/slurm.sh RECIPE.toml [--set SECTION.KEY=VALUE ...]}
 processes=${SLURM_GPUS_ON_NODE:-1}
 cpus=${SLURM_CPUS_PER_TASK:-1}
-first_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+first_node=${nodes%%$'\n'*}      # not head: it may close the pipe while scontrol still writes
 port=$((20000 + SLURM_JOB_ID % 20000))
 export OMP_NUM_THREADS=$((cpus / processes > 0 ? cpus / processes : 1))
 
 # On SIGTERM all processes end after the same optimizer step, and the first one saves the state.
 requeue=no
-step= ending=no
-end_step() { ending=yes; if [ -n "$step" ]; then kill -TERM "$step"; fi; }
+step= ending=no interrupted=no
+end_step() { ending=yes interrupted=yes; if [ -n "$step" ]; then kill -TERM "$step" || true; fi; }
 trap 'requeue=yes; end_step' USR1
 trap end_step TERM               # preempted: SLURM puts the job back by itself, because of --requeue
 
@@ -34,10 +35,9 @@ srun --cpus-per-task="$cpus" .venv/bin/torchrun --nnodes="$SLURM_NNODES" --nproc
 step=$!
 if [ "$ending" = yes ]; then end_step; fi    # the signal came before the step had a number
 
-code=0
-wait "$step" || code=$?
-while kill -0 "$step" 2>/dev/null; do    # a signal ends wait, not the step
-  code=0
+interrupted=yes
+while [ "$interrupted" = yes ]; do    # a signal ends wait, not the step
+  interrupted=no code=0
   wait "$step" || code=$?
 done
 if [ "$requeue" = yes ]; then
