@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from deploy.export.__main__ import MODEL_FILE, export_checkpoint
+from deploy.export.checkpoint_to_artifact import MODEL_FILE, export_checkpoint
 from deploy.export.target import target_named
 from edgekp.artifact import open_artifact, write_artifact
 from edgekp.recipe_file import load_recipe

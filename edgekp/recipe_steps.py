@@ -52,13 +52,48 @@ class Quantize:
     """INT8 weights (per channel) and activations (per tensor), symmetric, from training images only.
 
     Attributes:
+        observer: how the threshold of an activation follows from what was seen.
         keep_float: modules that stay in float, by name; ``head.output`` is the last convolution.
+        int16: activations with 16 bits instead of 8, by the name of the layer that gives them.
+        equalize: even out the ranges of channels between layers before weights are rounded.
+        correct_bias: take the mean error of rounding out of the biases.
+        rounding: each weight to the nearest level, or up or down as the layer's output wants it (AdaRound).
+        backend: who finds the scales of activations.
+        repair: climb the ladder of repairs until the gate passes.
     """
 
     method: Literal["quantize"]
-    observer: Literal["minmax", "percentile", "mse"] = "mse"
+    observer: Literal["minmax", "percentile", "entropy", "mse"] = "mse"
     images: int = 256
     keep_float: tuple[str, ...] = ("head.output",)
+    int16: tuple[str, ...] = ()
+    equalize: bool = False
+    correct_bias: bool = False
+    rounding: Literal["nearest", "adaptive"] = "nearest"
+    backend: Literal["edgekp", "modelopt"] = "edgekp"
+    repair: bool = False
 
 
-Step = Prune | Distill | Quantize
+@dataclass(frozen=True)
+class Qat:
+    """Train a quantized network on, with the rounding in the forward pass.
+
+    Attributes:
+        teacher: as of ``distill``; empty for the labels alone.
+        backend: whose fake quantizers round while it trains.
+    """
+
+    method: Literal["qat"]
+    teacher: str = "float"
+    weight: float = 0.5
+    epochs: int = 2
+    lr: float = 1e-4
+    backend: Literal["edgekp", "modelopt"] = "edgekp"
+
+    def __post_init__(self) -> None:
+        require_above_zero("optimize.qat", self, "epochs", "lr")
+        if not 0 <= self.weight <= 1:
+            raise RecipeError(f"optimize.qat.weight: {self.weight}, expected a share from 0 to 1")
+
+
+Step = Prune | Distill | Quantize | Qat

@@ -15,10 +15,11 @@ from edgekp.atomic import sha256, write_file
 from edgekp.cli import recipe_of, run, stage_parser
 from edgekp.errors import RecipeError
 from edgekp.recipe import Recipe, Train
-from edgekp.recipe_steps import Distill, Quantize, Step
+from edgekp.recipe_steps import Distill, Qat, Quantize, Step
 from edgekp.stage import KEY_FILE, Key, require_stage, run_stage, say
 from optimize.distill import distill, teacher_folder
 from optimize.prune import prune
+from optimize.qat import qat
 from optimize.quantize import quantize
 from optimize.step import Context, Result
 from train.dataset import input_digests, read_pools
@@ -26,8 +27,8 @@ from train.models.checkpoint import Checkpoint, device, load_checkpoint, save_ch
 
 VERSION = 1
 STEPS: dict[str, Callable[[Checkpoint, Any, Context], Result]] = {
-    "prune": prune, "distill": distill, "quantize": quantize}
-MODEL_NAMES = {"prune": "pruned", "distill": "distilled", "quantize": "int8"}
+    "prune": prune, "distill": distill, "quantize": quantize, "qat": qat}
+MODEL_NAMES = {"prune": "pruned", "distill": "distilled", "quantize": "int8", "qat": "qat"}
 
 
 def model_names(steps: Sequence[Step]) -> list[str]:
@@ -45,7 +46,7 @@ def step_key(recipe: Recipe, name: str, step: Step, parent: Path, baseline: Path
     if not isinstance(step, Quantize):
         settings |= {"train": _shared(recipe.train), "augment": recipe.augment}
     inputs = {"parent": sha256(parent / "manifest.json"), **input_digests(recipe, "train")}
-    if isinstance(step, Distill):
+    if isinstance(step, (Distill, Qat)) and step.teacher:
         inputs["teacher"] = sha256(load_checkpoint(teacher_folder(step, baseline)).artifact.folder / "manifest.json")
     return Key(f"optimize {name}", VERSION, settings, inputs)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from edgekp.artifact import require_same_contract
 from edgekp.errors import RecipeError
-from edgekp.recipe_steps import Distill
+from edgekp.recipe_steps import Distill, Qat
 from optimize.step import Context, Result
 from train.models.checkpoint import Checkpoint, load_checkpoint
 from train.task import Teacher
 
 
-def teacher_folder(settings: Distill, baseline: Path) -> Path:
+def teacher_folder(settings: Distill | Qat, baseline: Path) -> Path:
     return baseline if settings.teacher == "float" else Path(settings.teacher)
 
 

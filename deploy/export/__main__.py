@@ -15,20 +15,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from deploy.export.checkpoint_to_onnx import simplify, to_onnx
-from deploy.export.qdq import SPELLINGS, store_integer_weights
-from deploy.export.target import Target, target_named
-from deploy.export.verify import verify_export
-from edgekp.artifact import require_contract, write_artifact
+from deploy.export.checkpoint_to_artifact import export_checkpoint
+from deploy.export.target import target_named
+from edgekp.artifact import require_contract
 from edgekp.atomic import sha256, write_file
 from edgekp.cli import recipe_of, run, stage_parser
 from edgekp.errors import StageError
 from edgekp.recipe import Recipe
 from edgekp.stage import Key, require_stage, run_stage, say
-from train.models.checkpoint import Checkpoint, load_checkpoint
+from train.models.checkpoint import load_checkpoint
 
 VERSION = 1
-MODEL_FILE = "model.onnx"
 
 
 def checkpoints_of(recipe: Recipe) -> dict[str, Path]:
@@ -49,23 +46,6 @@ def second_checkpoint(recipe: Recipe) -> dict[str, Path]:
     if not (folder / "manifest.json").is_file():
         raise StageError(f"{folder}: no checkpoint there; run: make train")
     return {recipe.second.name: folder}
-
-
-def export_checkpoint(checkpoint: Checkpoint, folder: Path, target: Target, opset: int) -> dict[str, float]:
-    """Write one artifact and compare it with its network; the differences found."""
-    model = to_onnx(checkpoint.net, checkpoint.contract, opset)
-    if checkpoint.spec.quantization:
-        store_integer_weights(model)
-        SPELLINGS[target.spelling](model)
-    else:
-        model = simplify(model)
-    folder.mkdir(exist_ok=True)
-    write_file(folder / MODEL_FILE, model.SerializeToString())
-    facts = {name: checkpoint.artifact.model[name] for name in ("precision", "parameters", "macs")}
-    write_artifact(folder, target.format, checkpoint.contract, {
-        "file": MODEL_FILE, "target": target.name, "opset": opset,
-        "spelling": target.spelling if checkpoint.spec.quantization else None, **facts})
-    return verify_export(folder, checkpoint.net)
 
 
 def export(recipe: Recipe, target_name: str, *, force: bool) -> None:

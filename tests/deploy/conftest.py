@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deploy.export.__main__ import export_checkpoint
+from deploy.export.checkpoint_to_artifact import export_checkpoint
 from deploy.export.target import target_named
 from edgekp.recipe_steps import Quantize
 from optimize.quantize import quantize

@@ -13,7 +13,8 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from deploy.export.__main__ import export_checkpoint, main
+from deploy.export.__main__ import main
+from deploy.export.checkpoint_to_artifact import export_checkpoint
 from deploy.export.target import target_named
 from deploy.export.verify import BOXES_XYWH, verify_export
 from deploy.runtime.session import open_session

@@ -16,7 +16,7 @@ from edgekp.contract import Contract
 from edgekp.preprocess import InputSpec
 from edgekp.skeletons import COCO17
 from optimize.calibration import calibrate
-from optimize.quantize import set_weight_scales
+from optimize.ptq import set_weight_scales
 from train.models import ModelSpec, build
 from train.models.quantized import QuantizationSpec, insert_fake_quantizers
 

@@ -125,7 +125,7 @@ def test_the_command_measures_an_exported_scene_network(tmp_path: Path, capsys: 
     """An untrained network: what it finds is chance, and every step of the way is walked."""
     import torch
 
-    from deploy.export.__main__ import export_checkpoint
+    from deploy.export.checkpoint_to_artifact import export_checkpoint
     from deploy.export.target import target_named
     from train.models.checkpoint import load_checkpoint, save_checkpoint
     torch.manual_seed(0)

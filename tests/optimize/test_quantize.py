@@ -13,7 +13,9 @@ import torch
 from edgekp.errors import DataError, RecipeError
 from edgekp.recipe_steps import Quantize
 from edgekp.sample import Instance
-from optimize.quantize import choose_instances, quantize, set_weight_scales
+from optimize.calibration_set import choose_instances
+from optimize.ptq import set_weight_scales
+from optimize.quantize import quantize
 from optimize.step import Context
 from tests import tiny
 from train.dataset import KeypointDataset

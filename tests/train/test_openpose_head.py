@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from deploy.export.__main__ import export_checkpoint
+from deploy.export.checkpoint_to_artifact import export_checkpoint
 from deploy.export.target import target_named
 from edgekp.errors import RecipeError
 from edgekp.preprocess import frame_xywh, read_image

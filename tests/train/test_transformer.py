@@ -19,7 +19,7 @@ from edgekp.recipe import Export, Model
 from edgekp.recipe_file import load_recipe
 from edgekp.sample import Float
 from optimize.prune import _pruned
-from optimize.quantize import set_weight_scales
+from optimize.ptq import set_weight_scales
 from tests import tiny
 from tests.train.promises import dead_parameters, learnt_by_heart, onnx_error
 from train.losses import wing

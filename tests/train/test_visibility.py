@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from deploy.export.__main__ import export_checkpoint
+from deploy.export.checkpoint_to_artifact import export_checkpoint
 from deploy.export.target import target_named
 from deploy.runtime.session import open_session
 from edgekp.artifact import MANIFEST, open_artifact, verify_artifact

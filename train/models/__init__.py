@@ -125,10 +125,10 @@ def build(spec: ModelSpec) -> nn.Module:
     return insert_fake_quantizers(net, spec.quantization) if spec.quantization else net
 
 
-def quantized(spec: ModelSpec, keep_float: tuple[str, ...]) -> ModelSpec:
+def quantized(spec: ModelSpec, keep_float: tuple[str, ...], int16: tuple[str, ...] = ()) -> ModelSpec:
     """The same network on the int8 grid; in float what ``keep_float`` names, and what all coordinates hang on."""
     beside = [*(["transformer"] if spec.transformer else []), *(["visibility.output"] if spec.visibility else [])]
-    return replace(spec, quantization=QuantizationSpec((*keep_float, *beside)))
+    return replace(spec, quantization=QuantizationSpec((*keep_float, *beside), int16))
 
 
 def _features(spec: ModelSpec) -> tuple[Backbone, Neck | None, tuple[tuple[int, ...], tuple[int, ...]]]:

@@ -22,9 +22,10 @@ ACTIVATIONS = (nn.ReLU, nn.PReLU)
 
 @dataclass(frozen=True)
 class QuantizationSpec:
-    """Which layers stay in float; a name covers the modules below it."""
+    """Which layers stay in float, and whose results have 16 bits; a name covers the modules below it."""
 
     keep_float: tuple[str, ...]
+    int16: tuple[str, ...] = ()
 
     def keeps(self, name: str) -> bool:
         return any(name == kept or name.startswith(f"{kept}.") for kept in self.keep_float)

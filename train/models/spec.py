@@ -42,11 +42,11 @@ class ModelSpec:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> ModelSpec:
         """A stored specification; what older checkpoints do not say is as it was then."""
-        quantization = fields["quantization"]
+        grid = fields["quantization"]
         return cls(backbone=fields["backbone"], head=fields["head"], keypoints=fields["keypoints"],
                    input_hw=(fields["input_hw"][0], fields["input_hw"][1]), options=fields["options"],
                    head_options=fields.get("head_options", {}), neck=fields.get("neck", ""),
                    neck_options=fields.get("neck_options", {}), transformer=fields.get("transformer", False),
                    visibility=fields.get("visibility", False),
                    channels={name: (c[0], c[1], c[2]) for name, c in fields["channels"].items()},
-                   quantization=QuantizationSpec(tuple(quantization["keep_float"])) if quantization else None)
+                   quantization=grid and QuantizationSpec(tuple(grid["keep_float"]), tuple(grid.get("int16", ()))))
