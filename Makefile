@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= data,train,optimize,export,eval,run,dev
+TEST_EXTRAS ?= $(EXTRAS),modelopt,to-tflite
 RECIPE ?= recipes/quickstart.toml
 TARGET ?= cpu
 RUN ?= runs/$(basename $(notdir $(RECIPE)))
@@ -82,7 +83,8 @@ gate: setup  ## verdict against the float baseline: the command exits 0 pass, 1 
 report: setup  ## one HTML file: table, curves, where points went, pictures; and the model card
 	@$(write_report)
 
-test: setup  ## all that a machine without a GPU can run
+test:  ## all that a machine without a GPU can run; installs TEST_EXTRAS
+	@$(MAKE) --no-print-directory setup EXTRAS=$(TEST_EXTRAS)
 	$(RUN_PYTHON) -m pytest -q -n 2 -m 'not gpu' $(ARGS)
 
 bench: setup  ## how fast, as ratios of two things measured in one run -> runs/bench.json

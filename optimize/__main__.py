@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -22,7 +23,9 @@ from optimize.prune import prune
 from optimize.qat import qat
 from optimize.quantize import quantize
 from optimize.step import Context, Result
+from train.curves import write_history
 from train.dataset import input_digests, read_pools
+from train.losses import check_loss
 from train.models.checkpoint import Checkpoint, device, load_checkpoint, save_checkpoint
 
 VERSION = 1
@@ -71,10 +74,12 @@ def optimize(recipe: Recipe, *, force: bool) -> None:
             context = Context(recipe, read_pools(recipe, "train"), read_pools(recipe, "val"), baseline, device())
             checkpoint = load_checkpoint(source)
             require_contract(checkpoint.artifact, recipe.contract(), "make train")
+            check_loss(recipe.train.loss, recipe.contract(), checkpoint.spec)
             result = STEPS[step.method](checkpoint, step, context)
             save_checkpoint(scratch, result.net, result.spec, checkpoint.contract)
             write_file(scratch / "report.json", json.dumps(result.report, indent=1) + "\n")
-            write_file(scratch / "history.json", json.dumps(result.history, indent=1) + "\n")
+            if result.history:
+                write_history(scratch, result.history)
             (root / KEY_FILE).unlink(missing_ok=True)  # no export while this step is new and those after it are old
 
         run_stage(folder, step_key(recipe, name, step, parent, baseline), work, force=force)
@@ -94,6 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = stage_parser("python -m optimize", "Prune, distill and quantize the checkpoint of a recipe.")
 
     def command(arguments: argparse.Namespace) -> int:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise RecipeError("optimize runs in one process, not under torchrun; run: make optimize")
         optimize(recipe_of(arguments), force=arguments.force)
         return 0
 

@@ -83,7 +83,7 @@ def test_each_step_leaves_a_checkpoint_and_a_report(run: Run) -> None:
     assert found["int8"].artifact.model["precision"] == "int8"
     for name, fact in (("pruned", "reduction_reached"), ("distilled", "teacher"), ("int8", "thresholds")):
         assert fact in json.loads((ROOT / name / "report.json").read_text())
-        assert isinstance(json.loads((ROOT / name / "history.json").read_text()), list)
+    assert [name for name in found if (ROOT / name / "history.csv").is_file()] == ["pruned", "distilled"]
 
 
 def test_a_second_run_does_nothing_and_says_why(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,3 +202,16 @@ def test_export_is_told_to_run_optimize_first(run: Run) -> None:
         checkpoints_of(tiny.recipe(steps=steps))
     assert run() == 0
     assert list(checkpoints_of(tiny.recipe(steps=steps))) == ["float", "pruned", "distilled", "int8"]
+
+
+def test_several_processes_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch,
+                                       capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run() == 2
+    assert "one process" in capsys.readouterr().err
+
+
+def test_a_loss_that_does_not_fit_is_refused_before_anything_is_trained(
+        run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--set", "train.loss=kl") == 2
+    assert "loss" in capsys.readouterr().err
