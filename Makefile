@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= data,train,optimize,export,eval,run,dev
-TEST_EXTRAS ?= $(EXTRAS),modelopt,to-tflite
+TEST_EXTRAS ?= $(EXTRAS),modelopt,tflite,tensorrt-check
 RECIPE ?= recipes/quickstart.toml
 TARGET ?= cpu
 RUN ?= runs/$(basename $(notdir $(RECIPE)))
@@ -18,7 +18,7 @@ RUN_PYTHON = $(VENV)/bin/python
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train optimize export eval gate report test bench bench-gates reproduce-claims lint clean
+.PHONY: help setup demo train optimize search export eval gate report test bench bench-gates reproduce-claims lint clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  make \1 - /p' Makefile | awk -F ' - ' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -70,6 +70,9 @@ train: setup  ## data -> checkpoint in runs/
 
 optimize: setup  ## checkpoint -> smaller, faster checkpoints: prune, distill, quantize
 	@$(RUN_PYTHON) -m optimize --recipe $(RECIPE) $(ARGS)
+
+search: setup  ## the best model within a budget: make search ARGS="--budget-ms 2"
+	@$(RUN_PYTHON) -m optimize.search --recipe $(RECIPE) --target $(TARGET) $(ARGS)
 
 export: setup  ## checkpoints -> artifacts for TARGET
 	@$(RUN_PYTHON) -m deploy.export --recipe $(RECIPE) --target $(TARGET) $(ARGS)

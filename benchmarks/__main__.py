@@ -15,19 +15,21 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # before numpy is loaded: what is compared is one thread against one thread
 
 BENCHMARKS = ("targets", "openpose", "decode", "preprocess", "oks_ap", "loader", "training_step")
+TRAININGS = ("distillation",)  # minutes of training, so only when named
 Record = dict[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], help="which ones (default: all)")
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS, *TRAININGS],
+                        help=f"which ones (default: all but {', '.join(TRAININGS)}, which trains for minutes)")
     parser.add_argument("--out", type=Path, default=Path("runs/bench.json"))
     arguments = parser.parse_args(argv)
     records = []
     for name in arguments.names or BENCHMARKS:
         for record in _records(name)():
             records.append(record)
-            print(line(record), flush=True)
+            print(record["line"] if "line" in record else line(record), flush=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(records, indent=1) + "\n")
     return 0

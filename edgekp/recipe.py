@@ -16,6 +16,7 @@ from edgekp.codecs import Codec, SceneCodec
 from edgekp.contract import AnyContract, make_contract
 from edgekp.errors import RecipeError
 from edgekp.preprocess import InputSpec
+from edgekp.recipe_search import Search
 from edgekp.recipe_steps import Step
 from edgekp.skeletons import skeleton_named
 from edgekp.strict import require_above_zero
@@ -23,7 +24,7 @@ from edgekp.strict import require_above_zero
 T = TypeVar("T")
 
 TAKEN = {"data", "train", "optimize", "export", "eval", "gate", "tensorboard",  # what else a run's folders are called
-         "float", "pruned", "distilled", "int8"}
+         "search", "float", "pruned", "distilled", "int8"}
 
 
 @dataclass(frozen=True)
@@ -321,6 +322,7 @@ class Recipe:
     export: Export = Export()
     eval: Eval = Eval()
     gate: Gate = Gate()
+    search: Search = field(default_factory=Search)
     second: SecondTask | None = None
 
     @property

@@ -38,7 +38,7 @@ from eval.verdict import (
     write_output,
 )
 
-BACKENDS = ("onnx",)
+BACKENDS = ("onnx", "tflite")
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ from eval.charts import (
 )
 from eval.comparison import LOWER_IS_BETTER, compared, headline, headline_change
 from eval.pictures import BASELINE, FINAL, TRUTH, Picture, Regression, make_pictures, make_regressions
+from eval.repair_section import repairs
 from eval.run_files import RunFiles, eval_command, read_run, settings_of
 from eval.verdict import write_output
 
@@ -56,7 +57,7 @@ def render(files: RunFiles) -> str:
                                           for data in files.data_names],
         models=files.models, groups=compared(files.records), trade_offs=_trade_offs(files), trainings=_trainings(files),
         gates=files.gates["gates"] if files.gates else [], intervals=_intervals(files), steps=_steps(files),
-        parts=_parts(files), waterfall=_waterfall(files),
+        parts=_parts(files), waterfall=_waterfall(files), repairs=repairs(files.reports),
         layers=files.waterfall["layers"][:LAYERS_SHOWN] if files.waterfall else [],
         pictures=_pictures(files), regressions=_regressions(files),
         colors={"truth": TRUTH, "baseline": BASELINE, "final": FINAL}, keys=_keys(files))

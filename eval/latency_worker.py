@@ -30,7 +30,8 @@ WARM_UPS = 20
 FEWEST_WARM_UPS = 5
 FEWEST_ROUNDS = 20
 THREADS = 1
-RUNTIMES = {"onnx": "onnxruntime", "checkpoint": "torch"}  # the module that runs artifacts of a kind
+RUNTIMES = {"onnx": ("onnxruntime",), "tflite": ("ai_edge_litert", "tflite_runtime", "tensorflow"),
+            "checkpoint": ("torch",)}  # the modules that run artifacts of a kind, the first that is there
 CLOCK = "thread_cpu"  # all of these compute in the calling thread
 
 
@@ -93,10 +94,15 @@ def runtime_of(artifacts: Sequence[Artifact]) -> str:
     Raises:
         EdgekpError: Artifacts of several runtimes, whose times would need several clocks.
     """
-    names = sorted({RUNTIMES[artifact.kind] for artifact in artifacts})
+    names = sorted({_runtime_of(artifact) for artifact in artifacts})
     if len(names) > 1:
         raise EdgekpError(f"models of {' and '.join(names)}; expected one runtime, export both models for one target")
     return f"{names[0]} {sys.modules[names[0]].__version__}"
+
+
+def _runtime_of(artifact: Artifact) -> str:
+    names = RUNTIMES[artifact.kind]
+    return next((name for name in names if name in sys.modules), names[0])
 
 
 def example_inputs(artifact: Artifact, seed: int) -> Float:
@@ -108,7 +114,7 @@ def example_inputs(artifact: Artifact, seed: int) -> Float:
 def time_in_turn(artifacts: Sequence[Artifact], rounds: int, seconds: float, seed: int) -> Turns:
     """Wall and thread CPU time of ``rounds`` calls of each model, one instance a call."""
     rng = np.random.default_rng(seed)
-    inputs = example_inputs(artifacts[0], seed)
+    inputs = [example_inputs(artifact, seed) for artifact in artifacts]
     sessions = open_in_turn(artifacts, first=seed % len(artifacts))
     wall_ns: list[list[int]] = [[] for _ in sessions]
     cpu_ns: list[list[int]] = [[] for _ in sessions]
@@ -116,7 +122,7 @@ def time_in_turn(artifacts: Sequence[Artifact], rounds: int, seconds: float, see
     def one_round() -> None:
         for index in rng.permutation(len(sessions)).tolist():
             wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
-            sessions[index].infer(inputs)
+            sessions[index].infer(inputs[index])
             cpu_ns[index].append(time.thread_time_ns() - cpu)
             wall_ns[index].append(time.perf_counter_ns() - wall)
 

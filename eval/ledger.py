@@ -48,7 +48,7 @@ def write_ledger(path: Path, evidence: Evidence, baseline: Path, candidate: Path
     """Record what was measured of two artifact folders; without a key it is sealed, but not signed."""
     body = {"format": FORMAT, "version": FORMAT_VERSION, "baseline_sha256": sha256(baseline / MANIFEST),
             "candidate_sha256": sha256(candidate / MANIFEST), "evidence": _without_none(asdict(evidence))}
-    write_json(path, body | dict(zip(SEALS, _seals(body, key), strict=True)))
+    write_json(path, body | dict(zip(SEALS, seals_of(body, key), strict=True)))
 
 
 def read_ledger(path: Path, baseline: Path, candidate: Path, key: bytes | None = None,
@@ -66,7 +66,7 @@ def read_ledger(path: Path, baseline: Path, candidate: Path, key: bytes | None =
     if not isinstance(document, dict) or (document.get("format"), document.get("version")) != (FORMAT, FORMAT_VERSION):
         raise EdgekpError(f"{path}: not an {FORMAT} of version {FORMAT_VERSION}; record it again")
     body = {name: value for name, value in document.items() if name not in SEALS}
-    signature = _checked_signature(path, body, document, key)
+    signature = checked_signature(path, body, document, key)
     _require_artifacts(path, body, baseline, candidate)
     evidence = _evidence(path, body.get("evidence"))
     _require_stamp(path, evidence.stamp, required or {})
@@ -98,17 +98,17 @@ def ledger_key(file: Path | None = None) -> bytes | None:
     return key.strip()
 
 
-def _seals(body: dict[str, Any], key: bytes | None) -> tuple[str, str | None]:
+def seals_of(body: dict[str, Any], key: bytes | None) -> tuple[str, str | None]:
     """Digest and signature, over one spelling of the JSON; ValueError where a number is NaN or infinite."""
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     signature = None if key is None else hmac.new(key, text, hashlib.sha256).hexdigest()
     return hashlib.sha256(text).hexdigest(), signature
 
 
-def _checked_signature(path: Path, body: dict[str, Any], seals: dict[str, Any], key: bytes | None) -> str:
+def checked_signature(path: Path, body: dict[str, Any], seals: dict[str, Any], key: bytes | None) -> str:
     """What can be said of the signature; refuses a ledger whose seals do not hold."""
     try:
-        digest, signature = _seals(body, key)
+        digest, signature = seals_of(body, key)
     except ValueError:
         raise EdgekpError(f"{path}: a number is NaN or infinite; record it again") from None
     stated, signed = (str(seals.get(name) or "") for name in SEALS)

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from edgekp.atomic import sha256, write_file
 from edgekp.cli import recipe_of, run, stage_parser
 from edgekp.errors import RecipeError
 from edgekp.recipe import Recipe, Train
-from edgekp.recipe_steps import Distill, Qat, Quantize, Step
+from edgekp.recipe_steps import Distill, Prune, Qat, Quantize, Step
 from edgekp.stage import KEY_FILE, Key, require_stage, run_stage, say
 from optimize.distill import distill, teacher_folder
-from optimize.prune import prune
+from optimize.prune import facts, prune
 from optimize.qat import qat
 from optimize.quantize import quantize
 from optimize.step import Context, Result
@@ -46,9 +46,16 @@ def model_names(steps: Sequence[Step]) -> list[str]:
 def step_key(recipe: Recipe, name: str, step: Step, parent: Path, baseline: Path) -> Key:
     """What the result of a step depends on."""
     settings: dict[str, Any] = {step.method: step}
-    if not isinstance(step, Quantize):
-        settings |= {"train": _shared(recipe.train), "augment": recipe.augment}
     inputs = {"parent": sha256(parent / "manifest.json"), **input_digests(recipe, "train")}
+    repairs = isinstance(step, Quantize) and step.repair
+    if repairs or not isinstance(step, Quantize):
+        settings |= {"train": _shared(recipe.train), "augment": recipe.augment}
+    if repairs:  # the gate of the run judges every rung
+        settings |= {"eval": replace(recipe.eval, pictures=0), "export": recipe.export,
+                     "gate": {name: getattr(recipe.gate, name) for name in ("budget", "slices", "resamples")}}
+        inputs |= {**input_digests(recipe, "val"), "baseline": sha256(baseline / "manifest.json")}
+    if isinstance(step, Prune):
+        settings["facts"] = facts(step, recipe)
     if isinstance(step, (Distill, Qat)) and step.teacher:
         inputs["teacher"] = sha256(load_checkpoint(teacher_folder(step, baseline)).artifact.folder / "manifest.json")
     return Key(f"optimize {name}", VERSION, settings, inputs)

@@ -12,7 +12,8 @@ import pytest
 
 STAGES = (("train",), ("optimize",), ("deploy.export",), ("eval", "run"), ("eval", "gate"))
 COMMANDS = (*STAGES, ("eval",), ("eval", "score"), ("eval", "latency"), ("eval", "report"), ("edgekp",),
-            ("edgekp", "verify"), ("edgekp", "import"), ("edgekp", "doctor", "data"), ("edgekp", "show", "targets"))
+            ("edgekp", "verify"), ("edgekp", "import"), ("edgekp", "doctor", "data"), ("edgekp", "show", "targets"),
+            ("optimize.search",))
 GOOD_RECIPE = "recipes/quickstart.toml"
 
 

@@ -87,10 +87,10 @@ def test_the_pipeline_from_a_recipe_to_artifacts(
     assert "running" not in said.err
     assert files() == first
 
-    assert run_all("--set", "optimize.prune.macs_reduction=0.45") == [0, 0, 0, 0]
+    assert run_all("--set", "optimize.prune.macs_reduction=0.55") == [0, 0, 0, 0]
     said = capsys.readouterr()
     assert "train: up to date" in said.err
-    assert "optimize pruned: running because settings.prune.macs_reduction: 0.3 -> 0.45" in said.err
+    assert "optimize pruned: running because settings.prune.macs_reduction: 0.3 -> 0.55" in said.err
     assert "optimize int8: running because inputs.parent: " in said.err
     assert "export: running because inputs.distilled: " in said.err
     second = files()

@@ -34,9 +34,11 @@ class Lessons:
     def from_step(self, step: int) -> Generator[list[Lesson], None, None]:
         """The lessons of each step of the run from ``step`` on; those of a step are the same in every run."""
         task = self.task
-        for batch in training_batches(task.train, task.contract, task.augment, self._sampler(step),
-                                      task.settings.workers, task.settings.keypoint_weights):
-            yield [Lesson(batch, self.objective)]
+        last = max(1, task.settings.epochs * self.steps_per_epoch - 1)
+        batches = training_batches(task.train, task.contract, task.augment, self._sampler(step),
+                                   task.settings.workers, task.settings.keypoint_weights)
+        for number, batch in enumerate(batches, step):
+            yield [Lesson(batch, self.objective.at(number / last))]
 
     def examine(self, net: nn.Module) -> Entry:
         """The metrics of ``net`` on the validation sets; none where there are no such sets."""

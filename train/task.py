@@ -16,10 +16,28 @@ from train.history import PCK, Monitor
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network whose outputs are learnt beside the labels, and its share of the loss."""
+    """A network that is learnt from beside the labels, and its share of the loss.
+
+    Attributes:
+        net: frozen, in evaluation mode.
+        outputs: whether its outputs are learnt, as the loss of the labels compares them.
+        features: modules of it whose features are learnt; the student is then a ``Pupil`` that says as many.
+        fades: whether its share falls to 0 by the last step, linearly.
+        bounded: whether it is not heard of a keypoint where the student is nearer to the label.
+        temperature: of its bins, with codec ``simcc``.
+    """
 
     net: nn.Module
     weight: float
+    outputs: bool = True
+    features: tuple[str, ...] = ()
+    fades: bool = False
+    bounded: bool = False
+    temperature: float = 1.0
+
+    def share(self, done: float) -> float:
+        """Its share of the loss where that part of the run is done: 0 at the first step, 1 at the last."""
+        return self.weight * (1 - done) if self.fades else self.weight
 
 
 @dataclass(frozen=True)

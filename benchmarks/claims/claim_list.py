@@ -1,4 +1,4 @@
-"""The claims, in the words of the sources' gist, and what answers each: comparisons, costs, or nothing yet."""
+"""The claims, in the words of the sources' gist, and what answers each: comparisons or costs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ class Claim:
 
     Attributes:
         hardware: what it takes to answer where this machine cannot.
-        missing: the part of this project without which there is no answer here; a row that another command writes into
-            runs/claims.json stays there.
     """
 
     source: str
     text: str
     hardware: str = ""
-    missing: str = ""
 
 
 CLAIMS = {
@@ -41,8 +38,7 @@ CLAIMS = {
     "C12": Claim(FACES, "25 frames per second with 4 people on a desktop.", hardware="a desktop with an NVIDIA GPU"),
     "C13": Claim(FACES, "An FPN gives 17 % more AP on small people."),
     "C14": Claim(FACES, "Mixed precision saves 30 % of the memory.", hardware="an NVIDIA GPU"),
-    "C15": Claim(FACES, "Without the 20 % of channels with the smallest L1 norm a network is 1.8 x faster.",
-                 missing="a measurement beside the latency benchmark"),
+    "C15": Claim(FACES, "Without the 20 % of channels with the smallest L1 norm a network is 1.8 x faster."),
     "C16": Claim(FACES, "Wing loss beats L2 on face keypoints."),
     "C17": Claim(FACES, "Over 100,000 frames per second with dedicated hardware.", hardware="dedicated hardware"),
     "C18": Claim(HRNET, "A single-pixel target does not train, a Gaussian does."),

@@ -17,10 +17,7 @@ def page(rows: Sequence[Row]) -> str:
     table = "\n".join([HEAD, *map(_line, rows)])
     stamps = "\n".join(sorted({f"Measured on {entry['machine']}." for entry in rows if entry.get("machine")}))
     claims = "\n".join(f"* **{name}** {claim.text} ({claim.source})" for name, claim in CLAIMS.items())
-    answered = {entry["claim"] for entry in rows}
-    missing = "\n".join(f"* **{name}** needs {claim.missing}." for name, claim in CLAIMS.items()
-                        if claim.missing and name not in answered)
-    parts = {"claims": claims, "table": table, "stamp": stamps, "missing": missing}
+    parts = {"claims": claims, "table": table, "stamp": stamps}
     text = METHOD.read_text(encoding="utf-8")
     for name, part in parts.items():
         text = text.replace(f"<!-- {name} -->", part)

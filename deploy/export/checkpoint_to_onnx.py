@@ -11,6 +11,7 @@ import onnxslim
 import torch
 from torch import nn
 
+from deploy.export.int16 import sixteen_bits_allowed
 from edgekp.contract import AnyContract
 from edgekp.errors import ArtifactError
 
@@ -23,7 +24,7 @@ def to_onnx(net: nn.Module, contract: AnyContract, opset: int) -> onnx.ModelProt
     names = [INPUT_NAME, *contract.outputs]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of shapes that the contract fixes
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, sixteen_bits_allowed():
             path = Path(folder) / "model.onnx"
             torch.onnx.export(net.eval().cpu(), (example,), path, dynamo=False, opset_version=opset,
                               input_names=names[:1], output_names=names[1:],

@@ -12,8 +12,12 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
+from deploy.export.int16 import is_int16
+from edgekp.errors import ArtifactError
+
 Spell = Callable[[onnx.ModelProto], None]
 UINT8_ZERO = 128
+PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 
 def store_integer_weights(model: onnx.ModelProto) -> None:
@@ -27,14 +31,22 @@ def store_integer_weights(model: onnx.ModelProto) -> None:
             continue
         weight, scale = constants[node.input[0]], constants[node.input[1]]
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
-        per_channel = scale.reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
-        levels = np.clip(np.rint(weight / per_channel), -128, 127).astype(np.int8)
+        steps = (np.float32(1) / scale).reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
+        levels = np.clip(np.rint(weight * steps), -128, 127).astype(np.int8)  # torch multiplies, which decides ties
         _add_constant(model.graph, node.output[0], levels)
     _replace_nodes(model.graph, kept)
 
 
 def spell_int8(model: onnx.ModelProto) -> None:
-    """The exporter's own spelling: int8 activations, zero point 0, biases in float, as TensorRT wants it."""
+    """The exporter's own spelling: int8 activations, zero point 0, biases in float, as TensorRT wants it.
+
+    Raises:
+        ArtifactError: An activation has 16 bits.
+    """
+    wide = [node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear" and is_int16(node)]
+    if wide:
+        raise ArtifactError(f"{len(wide)} activations have 16 bits, such as {wide[0]}; TensorRT has no 16-bit "
+                            "integers; leave optimize.quantize.int16 out and name their layers as keep_float")
 
 
 def spell_uint8(model: onnx.ModelProto) -> None:
@@ -52,7 +64,7 @@ def spell_uint8(model: onnx.ModelProto) -> None:
     kept: list[NodeProto] = []
     for node in graph.node:
         kept.append(node)
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[0] in constants:
+        if node.op_type not in PAIR or node.input[0] in constants or is_int16(node):
             continue
         node.input[2] = zero
         relu = relu_of.get(node.input[0])
@@ -72,7 +84,8 @@ SPELLINGS: dict[str, Spell] = {"int8": spell_int8, "uint8": spell_uint8}
 def _quantize_biases(graph: onnx.GraphProto) -> None:
     """Biases of integer convolutions as int32 with scale input x weight, the accumulator's own grid."""
     constants = _constants(graph)
-    dequantize = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    dequantize = {node.output[0]: node for node in graph.node
+                  if node.op_type == "DequantizeLinear" and not is_int16(node)}
     kept: list[NodeProto] = []
     for node in graph.node:
         sources = [dequantize.get(name) for name in node.input[:2]]

@@ -20,13 +20,17 @@ class Target:
         name: that of its file.
         format: file format of the model.
         spelling: how the int8 grid is written, see ``deploy/export/qdq.py``.
+        channel_multiple: layers with a multiple of so many channels are fast there, others waste a part of the time.
+        weights: how float layers store them, in a tflite file; ``int8`` is the dynamic range.
         next_step: what a user does with the artifact, printed after the export.
     """
 
     name: str
-    format: Literal["onnx"]
+    format: Literal["onnx", "tflite"]
     spelling: Literal["int8", "uint8"]
     next_step: str
+    channel_multiple: int = 8
+    weights: Literal["float32", "float16", "int8"] = "float32"
 
 
 def target_named(name: str) -> Target:

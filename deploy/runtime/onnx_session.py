@@ -11,10 +11,16 @@ from edgekp.sample import Float
 
 
 class OnnxSession:
-    """An ONNX model in ONNX Runtime, which must have these outputs in this order; ``where`` names it in errors."""
+    """An ONNX model in ONNX Runtime, which must have these outputs in this order; ``where`` names it in errors.
 
-    def __init__(self, model: bytes, outputs: tuple[str, ...], where: str, threads: int = 1) -> None:
+    ``as_written`` computes node by node, without the fused and integer kernels that round in their own way.
+    """
+
+    def __init__(self, model: bytes, outputs: tuple[str, ...], where: str, threads: int = 1, *,
+                 as_written: bool = False) -> None:
         options = onnxruntime.SessionOptions()
+        if as_written:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         try:

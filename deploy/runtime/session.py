@@ -24,7 +24,10 @@ def open_session(artifact: Artifact, threads: int = 1) -> Session:
     if artifact.kind == "onnx":
         from deploy.runtime.onnx_session import OnnxSession
         return OnnxSession.of(artifact, threads)
+    if artifact.kind == "tflite":
+        from deploy.runtime.tflite_session import TFLiteSession
+        return TFLiteSession.of(artifact, threads)
     if artifact.kind == "checkpoint":
         from deploy.runtime.torch_session import TorchSession
         return TorchSession(artifact, threads)
-    raise ArtifactError(f"{artifact.folder}: no runtime here for '{artifact.kind}'; known: onnx, checkpoint")
+    raise ArtifactError(f"{artifact.folder}: no runtime here for '{artifact.kind}'; known: onnx, tflite, checkpoint")

@@ -12,17 +12,18 @@ import torch
 from deploy.export.checkpoint_to_artifact import export_checkpoint
 from deploy.export.target import target_named
 from edgekp.recipe_steps import Quantize
-from optimize.quantize import quantize
-from optimize.step import Context
+from optimize.calibration_set import calibration_inputs
+from optimize.ptq import quantize_network
 from tests import tiny
-from train.dataset import Pool
 from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 POSE = tiny.recipe(model=tiny.Model("hrnet_lite", options={"width": 16, "branches": 3, "blocks": 1, "modules": 1}))
 FACE = tiny.recipe((32, 32), tiny.FACENET, "regression")
-RECIPES = {"hrnet": POSE, "mobilefacenet": FACE}
+PRELU = tiny.recipe((32, 32), tiny.Model("mobilefacenet", options={"activation": "prelu"}), "regression")
+RECIPES = {"hrnet": POSE, "mobilefacenet": FACE, "prelu": PRELU}
 TARGETS = {"int8": "jetson", "uint8": "cpu"}
 OPSET = 17
+CALIBRATED_ON = 16  # images: a step of a recipe wants more, but what a file says of its grid does not depend on them
 
 MakeCheckpoint = Callable[[str, bool], Checkpoint]
 MakeExport = Callable[[str, str], Path]
@@ -30,7 +31,7 @@ MakeExport = Callable[[str, str], Path]
 
 @pytest.fixture(scope="session")
 def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
-    """The checkpoint of ``hrnet`` or ``mobilefacenet``, float or, with ``integer``, on the int8 grid."""
+    """The checkpoint of one of ``RECIPES``, float or, with ``integer``, on the int8 grid."""
     folder = tmp_path_factory.mktemp("checkpoints")
 
     @cache
@@ -38,9 +39,10 @@ def checkpoint_of(tmp_path_factory: pytest.TempPathFactory) -> MakeCheckpoint:
         path = folder / f"{name}-{integer}"
         path.mkdir()
         if integer:
-            context = Context(RECIPES[name], [Pool(tiny.instances(folder, 128))], [], folder, torch.device("cpu"))
-            result = quantize(make(name, False), Quantize("quantize", images=128), context)
-            save_checkpoint(path, result.net, result.spec, RECIPES[name].contract())
+            parent = make(name, False)
+            inputs = calibration_inputs(tiny.instances(folder, CALIBRATED_ON), parent.contract)
+            found = quantize_network(parent, Quantize("quantize"), inputs)
+            save_checkpoint(path, found.net, found.spec, parent.contract)
         else:
             torch.manual_seed(0)
             net, spec, contract = tiny.network(RECIPES[name])

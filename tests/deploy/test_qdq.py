@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,12 +14,17 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from deploy.export.checkpoint_to_artifact import export_checkpoint
+from deploy.export.target import target_named
 from deploy.runtime.session import open_session
 from edgekp.artifact import open_artifact
+from edgekp.errors import ArtifactError
+from edgekp.recipe_steps import Quantize
 from edgekp.sample import Float
+from optimize.ptq import quantize_network
 from tests import tiny
 from train.dataset import KeypointDataset
-from train.models.checkpoint import Checkpoint
+from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.models.quantized import quant_convs
 
 MakeCheckpoint = Callable[[str, bool], Checkpoint]
@@ -159,3 +165,87 @@ def test_onnx_runtime_computes_every_convolution_but_the_head_in_integers(
     in_float = operators["Conv"] + operators["FusedConv"] + operators["NhwcFusedConv"]
     assert in_float == 1
     assert operators["Relu"] == 0
+
+
+SMALL_HRNET = {"width": 16, "branches": 2, "blocks": 1, "modules": 1}
+FAMILIES = {"hrnet": tiny.Model("hrnet_lite", options=SMALL_HRNET),
+            "se": tiny.Model("hrnet_lite", options={**SMALL_HRNET, "attention": "se"}),
+            "unet": tiny.Model("unet", options={"width": 16, "depth": 3, "upsample": "transposed"})}
+
+
+def quantized_checkpoint(folder: Path, family: str, change: Callable[[torch.nn.Module], None] = lambda _: None,
+                         **settings: Any) -> Checkpoint:
+    """A network of random weights on the grid, stored and loaded."""
+    torch.manual_seed(0)
+    net, spec, contract = tiny.network(tiny.recipe(model=FAMILIES[family]))
+    change(net)
+    for name in ("float", "int8"):
+        (folder / name).mkdir()
+    save_checkpoint(folder / "float", net, spec, contract)
+    found = quantize_network(load_checkpoint(folder / "float"), Quantize("quantize", **settings),
+                             torch.randn(16, 3, 64, 64))
+    save_checkpoint(folder / "int8", found.net, found.spec, contract)
+    return load_checkpoint(folder / "int8")
+
+
+def differences(checkpoint: Checkpoint, folder: Path) -> np.ndarray:
+    """Of a file, as ONNX Runtime runs it by default, from its network, of the largest output."""
+    x = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        expected = checkpoint.net(x)[0].numpy()
+    found = next(iter(open_session(open_artifact(folder)).infer(x.numpy()).values()))
+    return np.abs(found - expected) / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("spelling", ["int8", "uint8"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sums_products_concatenations_and_deconvolutions_say_what_the_network_says(
+        tmp_path: Path, family: str, spelling: str) -> None:
+    checkpoint = quantized_checkpoint(tmp_path, family)
+    export_checkpoint(checkpoint, tmp_path / "file", target_named({"int8": "jetson", "uint8": "cpu"}[spelling]), 17)
+    found = differences(checkpoint, tmp_path / "file")
+    assert found.mean() < 0.5 / 127  # 10 layers, and ties alone differ
+    assert found.max() < 4 / 127
+
+
+def test_a_deconvolution_is_stored_as_integers_with_a_scale_for_each_output_channel(tmp_path: Path) -> None:
+    checkpoint = quantized_checkpoint(tmp_path, "unet")
+    export_checkpoint(checkpoint, tmp_path / "file", target_named("jetson"), 17)
+    graph, constants = graph_of(tmp_path / "file")
+    made_by = {output: node for node in graph.node for output in node.output}
+    node, = (node for node in graph.node if node.op_type == "ConvTranspose")
+    dequantize = made_by[node.input[1]]
+    weight = constants[dequantize.input[0]]
+    assert weight.dtype == np.int8
+    assert [attribute.i for attribute in dequantize.attribute if attribute.name == "axis"] == [1]
+    assert constants[dequantize.input[1]].shape == (weight.shape[1],)
+    assert np.abs(weight.astype(int)).max(axis=(0, 2, 3)).tolist() == [127] * weight.shape[1]
+
+
+def test_activations_of_16_bits_run_in_onnx_runtime_and_are_finer(tmp_path: Path) -> None:
+    wide = ("backbone", "add", "add_1", "add_2")
+    checkpoint = quantized_checkpoint(tmp_path, "hrnet", int16=wide)
+    export_checkpoint(checkpoint, tmp_path / "file", target_named("cpu"), 17)
+    graph, constants = graph_of(tmp_path / "file")
+    points = {constants[node.input[2]].dtype for node in graph.node if node.op_type == "QuantizeLinear"}
+    assert points == {np.dtype(np.int16), np.dtype(np.uint8)}
+    assert differences(checkpoint, tmp_path / "file").max() < 1 / 127
+
+
+def test_activations_of_16_bits_are_refused_for_tensorrt(tmp_path: Path) -> None:
+    checkpoint = quantized_checkpoint(tmp_path, "hrnet", int16=("backbone.stem",))
+    with pytest.raises(ArtifactError, match=r"2 activations have 16 bits, .* TensorRT has no 16-bit integers"):
+        export_checkpoint(checkpoint, tmp_path / "file", target_named("jetson"), 17)
+
+
+@torch.no_grad()
+def test_a_dead_layer_does_not_swallow_the_biases_behind_it(tmp_path: Path) -> None:
+    """They are int32 at the scale of input times weights: with a scale near zero, none of them would fit."""
+    def kill(net: torch.nn.Module) -> None:
+        norm = net.get_submodule("backbone.stages.0.0.branches.0.0.body.0.1")
+        norm.weight.zero_()  # type: ignore[operator, union-attr]
+        norm.bias.fill_(-1.0)  # type: ignore[operator, union-attr]
+
+    checkpoint = quantized_checkpoint(tmp_path, "hrnet", kill)
+    export_checkpoint(checkpoint, tmp_path / "file", target_named("cpu"), 17)
+    assert differences(checkpoint, tmp_path / "file").mean() < 0.5 / 127

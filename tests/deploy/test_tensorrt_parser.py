@@ -1,69 +1,111 @@
-"""NVIDIA's own parser and builder on our exports, without a GPU: TensorRT-RTX builds engines on any x86-64 Linux."""
+"""NVIDIA's own parser and builder on our exports, without a GPU: TensorRT-RTX builds engines on any x86-64 Linux.
+
+Also the second judge of the linter: what it calls an error for TensorRT is refused, or read as something else.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
-import torch
 
 from deploy.export.checkpoint_to_onnx import simplify, to_onnx
-from deploy.export.qdq import SPELLINGS, store_integer_weights
-from edgekp.codecs import Heatmap
+from deploy.export.qdq_lint.mend import mended
+from deploy.export.qdq_lint.rules import lint
 from edgekp.contract import Contract
-from edgekp.preprocess import InputSpec
-from edgekp.skeletons import COCO17
-from optimize.calibration import calibrate
-from optimize.ptq import set_weight_scales
-from train.models import ModelSpec, build
-from train.models.quantized import QuantizationSpec, insert_fake_quantizers
+from tests import tiny
+from tests.deploy import planted
+from tests.deploy.planted import PLANTS, Plant
+from tests.deploy.quantized_networks import NETWORKS, spelled
+from train.models import BACKBONES
 
 trt: Any = pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed (extra: tensorrt-check)")
 
-HW = (64, 64)
 
-
-def exported(spelling: str | None) -> onnx.ModelProto:
-    """A small HRNet-lite as ONNX; on the int8 grid where a spelling is given."""
-    torch.manual_seed(0)
-    net = build(ModelSpec("hrnet_lite", "heatmap", 17, HW, {"width": 8, "blocks": 1, "modules": 1})).eval()
-    contract = Contract(InputSpec(HW), Heatmap(HW), COCO17)
-    if spelling is None:
-        return simplify(to_onnx(net, contract, 17))
-    grid = insert_fake_quantizers(net, QuantizationSpec(("head.output",)))
-    set_weight_scales(grid)
-    calibrate(grid, torch.randn(8, 3, *HW), "minmax")
-    model = to_onnx(grid, contract, 17)
-    store_integer_weights(model)
-    SPELLINGS[spelling](model)
-    return model
-
-
-def parse(model: onnx.ModelProto, path: Path) -> tuple[Any, Any, Any, bool]:
-    onnx.save(model, path)
+def parse(model: onnx.ModelProto) -> tuple[Any, Any, Any, bool]:
+    """Logger, builder, network and parser must outlive each other, so that all are returned."""
     logger = trt.Logger(trt.Logger.INTERNAL_ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, logger)
-    return builder, network, parser, parser.parse_from_file(str(path))
+    return builder, network, parser, parser.parse(model.SerializeToString())
+
+
+def builds(model: onnx.ModelProto) -> bool:
+    """Whether NVIDIA's parser and its builder both take a model."""
+    builder, network, _, parsed = parse(model)
+    if not parsed:
+        return False
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    shape = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim][1:]
+    profile.set_shape(model.graph.input[0].name, (1, *shape), (1, *shape), (1, *shape))
+    config.add_optimization_profile(profile)
+    engine = builder.build_serialized_network(network, config)
+    return engine is not None and engine.nbytes > 10_000
+
+
+def test_no_backbone_is_left_out() -> None:
+    assert {recipe.model.backbone for recipe in NETWORKS.values()} == set(BACKBONES)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spelling", [None, "int8"])
-def test_builds_an_engine_from_what_the_jetson_gets(spelling: str | None, tmp_path: Path) -> None:
-    builder, network, _, parsed = parse(exported(spelling), tmp_path / "model.onnx")
-    assert parsed
-    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-    profile.set_shape("input", (1, 3, *HW), (1, 3, *HW), (4, 3, *HW))
-    config.add_optimization_profile(profile)
-    engine = builder.build_serialized_network(network, config)
-    assert engine is not None
-    assert engine.nbytes > 10_000
+@pytest.mark.parametrize("name", NETWORKS)
+def test_builds_an_engine_from_every_quantized_network_and_the_linter_agrees(name: str) -> None:
+    model = spelled(name, "int8")
+    assert [finding for finding in lint(model, ("tensorrt",)) if finding.severity == "error"] == []
+    assert builds(model)
 
 
-def test_refuses_the_spelling_of_the_cpu_target(tmp_path: Path) -> None:
-    _, _, parser, parsed = parse(exported("uint8"), tmp_path / "model.onnx")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hrnet_lite", "resnet, deconv, offset"])
+def test_builds_an_engine_from_a_float_network(name: str) -> None:
+    net, _, contract = tiny.network(NETWORKS[name])
+    assert isinstance(contract, Contract)
+    assert builds(simplify(to_onnx(net, contract, 17)))
+
+
+def test_refuses_the_spelling_of_the_cpu_target_as_the_linter_does() -> None:
+    model = spelled("hrnet_lite", "uint8")
+    _, _, parser, parsed = parse(model)
     assert not parsed
     assert "zero point" in parser.get_error(0).desc()
+    assert "zero_point" in {finding.rule for finding in lint(model, ("tensorrt",))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hrnet_lite", "resnet, fpn, offset"])
+def test_builds_an_engine_from_the_cpu_spelling_once_it_is_mended(name: str) -> None:
+    result, _ = mended(spelled(name, "uint8"), "tensorrt")
+    assert builds(result)
+
+
+REFUSED = [plant for plant in PLANTS if plant.rule in ("scale", "zero_point", "int32_bias", "int16")]
+
+
+@pytest.mark.parametrize("plant", REFUSED, ids=lambda plant: plant.make.__name__)
+def test_what_the_linter_calls_an_error_is_refused(plant: Plant) -> None:
+    assert "error" in {finding.severity for finding in lint(plant.model(), ("tensorrt",))}
+    assert not builds(plant.model())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plant", [plant for plant in REFUSED if plant.mended], ids=lambda plant: plant.make.__name__)
+def test_what_the_linter_mended_is_taken(plant: Plant) -> None:
+    assert builds(mended(plant.model(), plant.target)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plant", [plant for plant in PLANTS if plant.target == "tensorrt" and lint(
+    plant.model(), ("tensorrt",))[0].severity == "warning"], ids=lambda plant: plant.make.__name__)
+def test_what_the_linter_only_warns_of_is_taken(plant: Plant) -> None:
+    assert builds(plant.model())
+
+
+def test_unsigned_levels_with_zero_point_0_are_read_as_signed_without_a_word() -> None:
+    """The upper half of the levels would be clipped, so the linter says error where the parser says nothing."""
+    _, network, _, parsed = parse(planted.asymmetric(planted.tensorrt()))
+    assert parsed
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    types = {layer.get_output(0).dtype for layer in layers if layer.type == trt.LayerType.QUANTIZE}
+    assert types == {trt.DataType.INT8}

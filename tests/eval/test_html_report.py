@@ -445,3 +445,32 @@ def test_a_training_without_validation_has_one_panel(toy_run: Callable[..., Path
     text = report(run).text
     assert "epoch" in text
     assert "validation:" not in text
+
+
+def test_the_rungs_of_a_repair_and_what_each_float_layer_bought_are_told(toy_run: Callable[..., Path]) -> None:
+    run = toy_run()
+    loss = {"gate": "AP", "outcome": "fail", "reason": "drop <0.05> of 0.02 allowed", "loss": 0.05}
+    passed = loss | {"outcome": "pass", "reason": "drop 0.01 of 0.02 allowed", "loss": 0.01}
+    cost = {"layer": "stem.0", "error_px": 1.25, "oks_drop": 0.02, "sqnr_db": None, "weights_px": 0.5,
+            "activations_px": None}
+    steps = [{"rung": "recipe", "why": "asked", "kept": True, "note": "", "outcome": "fail", "losses": {"val": loss},
+              "size_bytes": 1_000_000, "latency_ratio": 0.5},
+             {"rung": "equalisation", "why": "ranges", "kept": False, "note": "changes nothing here"},
+             {"rung": "1 float layer(s)", "why": "fewest", "kept": True, "note": "", "outcome": "pass",
+              "losses": {"val": passed}, "size_bytes": 1_250_000}]
+    left = [{"layer": "stem.0", "bytes": 250_000, "losses": {"val": {"with": 0.01, "without": 0.05}}}]
+    write(run / "optimize" / "int8" / "report.json", {"observer": "mse", "float_layers": ["stem.0"], "repair": {
+        "result": "the gate passes at rung 3", "steps": steps, "left_in_float": left, "layers": [cost]}})
+    page = report(run)
+    assert "the gate passes at rung 3" in page.text
+    assert page.row("recipe") == ["asked", "val: fail, drop <0.05> of 0.02 allowed", "1,000 kB", "0.50 of float",
+                                  "kept"]
+    assert page.row("equalisation") == ["ranges", "skipped: changes nothing here", "", "", ""]
+    assert page.row("1 float layer(s)")[1:] == ["val: pass, drop 0.01 of 0.02 allowed", "1,250 kB", "", "kept"]
+    told = [row[1:] for row in page.rows if row[:1] == ["stem.0"]]
+    assert told == [["val", "+0.0100", "+0.0500", "+250.0 kB"],
+                    ["1.250 px", "\N{HYPHEN-MINUS}0.0200", "-", "0.500 px", ""]]
+
+
+def test_a_run_without_a_repair_has_no_section_about_one(toy_run: Callable[..., Path]) -> None:
+    assert "Repair of" not in report(toy_run()).text

@@ -23,7 +23,7 @@ from eval import latency_gate
 from eval.__main__ import main
 from eval.latency import Alone
 from eval.latency_gate import judge_evidence
-from eval.ledger import KEY_VARIABLE, _seals, judge_ledger, ledger_key, read_ledger, write_ledger
+from eval.ledger import KEY_VARIABLE, judge_ledger, ledger_key, read_ledger, seals_of, write_ledger
 from eval.machine_stamp import Machine, Reading
 from eval.recipe_gate import gate_run
 from tests.eval.latency_numbers import BOARD, evidence, times
@@ -205,7 +205,7 @@ def seal_again(path: Path, change: Callable[[dict[str, Any]], None], key: bytes 
     change(document)
     body = {name: value for name, value in document.items() if name not in ("sha256", "hmac_sha256")}
     with suppress(ValueError):  # a number that has no spelling in JSON has no seal either
-        document["sha256"], document["hmac_sha256"] = _seals(body, key)
+        document["sha256"], document["hmac_sha256"] = seals_of(body, key)
     if keep_signature:
         document["hmac_sha256"] = signature
     path.write_text(json.dumps(document))

@@ -95,12 +95,6 @@ def test_the_least_important_channels_leave(parent: Parent, context: MakeContext
     assert read_channels(result.net)[f"{body}.0.0"] == (32, 16, 1)
 
 
-def test_what_cannot_be_reached_is_refused(parent: Parent, context: MakeContext) -> None:
-    small = tiny.recipe()  # eight channels everywhere: in steps of 64 there is no smaller network
-    with pytest.raises(RecipeError, match=r"no network with channels in multiples of 64 .*; lower round_to"):
-        prune(parent(small), replace(ONCE, macs_reduction=0.02, round_to=64), context(small))
-
-
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])
 def test_a_reduction_that_is_no_share_is_refused(share: float) -> None:
     with pytest.raises(RecipeError, match="macs_reduction"):

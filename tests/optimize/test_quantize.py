@@ -18,10 +18,10 @@ from optimize.ptq import set_weight_scales
 from optimize.quantize import quantize
 from optimize.step import Context
 from tests import tiny
-from train.dataset import KeypointDataset
+from train.dataset import KeypointDataset, Pool
 from train.models import quantized
 from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from train.models.quantized import insert_fake_quantizers, quant_convs
+from train.models.quantized import fake_quantizers, insert_fake_quantizers, quant_convs
 
 Parent = Callable[[tiny.Recipe], Checkpoint]
 MakeContext = Callable[..., Context]
@@ -29,7 +29,7 @@ RECIPE = tiny.recipe()
 FEW = Quantize("quantize", images=128)
 
 
-@pytest.mark.parametrize("observer", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("observer", ["minmax", "percentile", "entropy", "mse"])
 @torch.no_grad()
 def test_the_network_on_the_grid_says_nearly_what_the_float_network_says(
         people: tuple[Instance, ...], parent: Parent, context: MakeContext, observer: str, tmp_path: Path) -> None:
@@ -82,10 +82,9 @@ def test_chosen_instances_are_spread_over_size_and_visibility_and_are_not_the_fi
     many = crowd(1700, people)
     chosen = choose_instances(many, 170)
     visible = np.bincount([int((one.visibility == 2).sum()) for one in chosen], minlength=17)
-    assert visible.min() >= 9  # 100 of each number among 1700: ten of each, one more or less at the seams
-    assert visible.max() <= 11
+    assert visible.min() >= 2  # 100 of each number among 1700: half of the chosen are ten of each, taken at random
     areas = np.array([one.area_px2 for one in chosen])
-    assert np.histogram(areas, 5, (0, 1700))[0].min() > 20  # 34 in each fifth
+    assert np.histogram(areas, 5, (0, 1700))[0].min() > 10  # 17 in each fifth by chance alone
     assert areas.max() > 1600
 
 
@@ -116,6 +115,90 @@ def test_quantizing_twice_is_refused(parent: Parent, context: MakeContext) -> No
 def test_an_unknown_layer_to_keep_is_refused(parent: Parent, context: MakeContext) -> None:
     with pytest.raises(RecipeError, match=r"keep_float: no layer 'head\.last'"):
         quantize(parent(RECIPE), replace(FEW, keep_float=("head.last",)), context(RECIPE, 160))
+
+
+def test_a_validation_image_among_those_to_calibrate_with_is_refused(
+        people: tuple[Instance, ...], parent: Parent, context: MakeContext) -> None:
+    leaking = replace(context(RECIPE, 160), val=[Pool(people[-1:])])
+    with pytest.raises(DataError, match=r"\.png: chosen for calibration, and also in a validation set"):
+        quantize(parent(RECIPE), replace(FEW, images=160), leaking)
+
+
+def test_nothing_left_for_int8_is_refused(parent: Parent, context: MakeContext) -> None:
+    with pytest.raises(RecipeError, match=r"keep_float: covers every convolution"):
+        quantize(parent(RECIPE), replace(FEW, keep_float=("backbone", "head")), context(RECIPE, 160))
+
+
+def test_an_unknown_layer_for_16_bits_is_refused(parent: Parent, context: MakeContext) -> None:
+    with pytest.raises(RecipeError, match=r"int16: no layer 'backbone\.stems'; known: .*backbone\.stem\.0\.0"):
+        quantize(parent(RECIPE), replace(FEW, int16=("backbone.stems",)), context(RECIPE, 160))
+
+
+@torch.no_grad()
+def test_weights_that_are_no_numbers_are_refused_by_name(parent: Parent, context: MakeContext) -> None:
+    checkpoint = parent(RECIPE)
+    checkpoint.net.get_submodule("backbone.stem.1.0").weight[0] = float("nan")  # type: ignore[index]
+    with pytest.raises(DataError, match=r"layer 'backbone\.stem\.1\.0' has weights that are NaN"):
+        quantize(checkpoint, FEW, context(RECIPE, 160))
+
+
+@torch.no_grad()
+def test_results_that_are_no_numbers_are_refused_by_name(parent: Parent, context: MakeContext) -> None:
+    checkpoint = parent(RECIPE)
+    for layer in ("backbone.stem.0.0", "backbone.stem.1.0"):
+        checkpoint.net.get_submodule(layer).weight.mul_(1e30)  # type: ignore[operator, union-attr]
+    with pytest.raises(DataError, match=r"layer 'backbone\.stem\.1\.0' gives NaN or infinity"):
+        quantize(checkpoint, FEW, context(RECIPE, 160))
+
+
+@torch.no_grad()
+def test_a_dead_layer_is_reported_and_harms_nothing(parent: Parent, context: MakeContext,
+                                                    capfd: pytest.CaptureFixture[str]) -> None:
+    checkpoint, name = parent(RECIPE), "backbone.stages.0.0.branches.0.0.body.0"
+    layer = checkpoint.net.get_submodule(name)
+    layer[1].weight.zero_()  # type: ignore[index, union-attr, operator]
+    layer[1].bias.fill_(-1.0)  # type: ignore[index, union-attr, operator]
+    result = quantize(checkpoint, FEW, context(RECIPE, 160))
+    assert result.report["dead_layers"] == [f"{name}.0"]
+    assert f"zero on every calibration image: {name}.0" in capfd.readouterr().err
+    x = torch.randn(2, 3, 64, 64)
+    expected = checkpoint.net(x)[0]
+    assert float((result.net(x)[0] - expected).abs().mean() / expected.abs().mean()) < 0.05
+
+
+@torch.no_grad()
+def test_the_scale_of_a_channel_leaves_room_for_its_bias(parent: Parent, context: MakeContext) -> None:
+    """A channel that is all but switched off: its bias must fit into int32 at the scale of input times weights."""
+    checkpoint, name = parent(RECIPE), "backbone.stages.0.0.branches.0.0.body.0"
+    checkpoint.net.get_submodule(name)[1].weight[2] = 1e-12  # type: ignore[index, union-attr]
+    net = quantize(checkpoint, FEW, context(RECIPE, 160)).net
+    conv = quant_convs(net)[f"{name}.0"]
+    before = next(quantizer for quantizer in fake_quantizers(net).values() if quantizer.layer == "backbone.stem.1.0")
+    assert conv.bias is not None
+    assert float((conv.bias.abs() / (before.scale * conv.weight_scale)).max()) < 2**31
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", [{"int16": ("backbone", "add", "add_1", "add_2", "image")}, {"equalize": True},
+                                     {"correct_bias": True}, {"rounding": "adaptive"}], ids=lambda one: next(iter(one)))
+def test_every_setting_changes_the_network_and_none_spoils_it(
+        changes: dict[str, object], people: tuple[Instance, ...], parent: Parent, context: MakeContext,
+        tmp_path: Path) -> None:
+    checkpoint = parent(RECIPE)
+    dataset = KeypointDataset(people, RECIPE.contract(), None, 0)
+    x = torch.stack([torch.from_numpy(dataset.sample(0, i)[0]) for i in range(8)])
+    expected = checkpoint.net(x)[0]
+
+    def error(settings: Quantize) -> float:
+        result = quantize(checkpoint, settings, context(RECIPE, 160))
+        folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        save_checkpoint(folder, result.net, result.spec, checkpoint.contract)
+        return float((load_checkpoint(folder).net(x)[0] - expected).square().mean())
+
+    plain, changed = error(FEW), error(replace(FEW, **changes))  # type: ignore[arg-type]
+    assert changed != plain
+    assert changed < (0.7 if "int16" in changes else 1.5) * plain  # without activations, weights alone are rounded
 
 
 def test_calibration_does_not_depend_on_what_was_drawn_before(parent: Parent, context: MakeContext) -> None:

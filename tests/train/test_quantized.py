@@ -14,7 +14,9 @@ from tests import tiny
 from train.models.quantized import (
     FakeQuantizer,
     QuantConv,
+    QuantConvTranspose,
     QuantizationSpec,
+    QuantLayer,
     fake_quantizers,
     insert_fake_quantizers,
     quant_convs,
@@ -113,6 +115,77 @@ def test_activations_lie_on_their_grid(recipe: Recipe) -> None:
         for found in calls:
             np.testing.assert_allclose(found, np.rint(found), atol=1e-3)  # float32: 128 levels of 1e-7 relative
             assert -128 <= np.rint(found).min() <= np.rint(found).max() <= 127
+
+
+FAMILIES = {
+    "se": tiny.Model("hrnet_lite", options={**tiny.HRNET.options, "attention": "se"}),
+    "cbam": tiny.Model("hrnet_lite", options={**tiny.HRNET.options, "attention": "cbam"}),
+    "unet": tiny.Model("unet", options={"width": 8, "depth": 3, "upsample": "transposed"}),
+    "mobilenet": tiny.Model("mobilenet_v3", "", {}, neck="deconv"),
+    "shufflenet": tiny.Model("shufflenet_v2", "", {"width": 0.5}, neck="deconv"),
+    "lite-hrnet": tiny.Model("lite_hrnet", "", {"depth": 10, "width": 16, "branches": 2}),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_integer_layers_read_integer_values_and_all_off_means_float(name: str) -> None:
+    """Deconvolution, gates, curves and shuffles included: one value in float makes a whole layer float."""
+    net, _, _ = tiny.network(tiny.recipe((32, 32), FAMILIES[name]))
+    graph = insert_fake_quantizers(net, HEAD)
+    assert not any(isinstance(module, (nn.BatchNorm2d, nn.Identity)) for module in graph.modules())
+    for node in graph.graph.nodes:
+        if issubclass(kind(graph, node) or nn.Module, QuantLayer):
+            assert kind(graph, node.all_input_nodes[0]) is FakeQuantizer, node
+    set_enabled(graph, weights=False, activations=False)
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(graph(x)[0], net(x)[0], rtol=1e-4, atol=1e-5 * float(net(x)[0].abs().max()))
+
+
+@pytest.mark.parametrize("name", ["cbam", "unet", "shufflenet", "lite-hrnet"])
+def test_a_concatenation_and_all_that_it_joins_have_one_scale(name: str) -> None:
+    graph = insert_fake_quantizers(tiny.network(tiny.recipe((32, 32), FAMILIES[name]))[0], HEAD)
+    joined = [node for node in graph.graph.nodes if getattr(node.target, "__name__", "") == "cat"]
+    assert joined
+    for node in joined:
+        after, = node.users
+        assert {before.target for before in node.all_input_nodes} == {after.target}
+
+
+def test_inputs_and_result_of_an_addition_have_scales_of_their_own() -> None:
+    """Which all three runtimes allow; a scale for all would waste levels of the smaller input."""
+    graph = insert_fake_quantizers(tiny.network(POSE)[0], HEAD)
+    added = [node for node in graph.graph.nodes if getattr(node.target, "__name__", "") == "add"]
+    assert added
+    assert all(len({before.target for before in node.all_input_nodes}) == 2 for node in added)
+
+
+def test_a_layer_in_float_gives_no_integer_value() -> None:
+    graph = insert_fake_quantizers(tiny.network(POSE)[0], QuantizationSpec(("head.output", "backbone.stem.0")))
+    layers = {quantizer.layer for quantizer in fake_quantizers(graph).values()}
+    assert "backbone.stem.0.0" not in layers
+    assert "backbone.stem.1.0" in layers
+
+
+@torch.no_grad()
+def test_sixteen_bits_go_to_the_layer_that_is_named_and_to_what_shares_its_scale() -> None:
+    net, _, _ = tiny.network(tiny.recipe((32, 32), FAMILIES["unet"]))
+    first = "backbone.encoder.1.1.0"  # a skip: the concatenation that it goes to shares its scale
+    graph = insert_fake_quantizers(net, QuantizationSpec(("head.output",), (first,)))
+    wide = [name for name, quantizer in fake_quantizers(graph).items() if quantizer.bits == 16]
+    assert len(wide) <= 1  # one quantizer, however often it is called
+    both = insert_fake_quantizers(net, QuantizationSpec(("head.output",), ("backbone",)))
+    assert sum(quantizer.bits == 16 for quantizer in fake_quantizers(both).values()) == len(quant_convs(both)) - 1
+
+
+@torch.no_grad()
+def test_a_transposed_convolution_rounds_each_output_channel_by_itself() -> None:
+    conv = QuantConvTranspose(nn.ConvTranspose2d(2, 3, 1, bias=False))
+    conv.weight.copy_(torch.tensor([[1.27, 0.014], [-127.0, 3.4], [0.0, 12.7]]).T.reshape(2, 3, 1, 1))
+    conv.weight_scale.copy_(torch.tensor([0.01, 1.0, 0.1]))
+    seen = conv(torch.eye(2).reshape(2, 2, 1, 1)).reshape(2, 3).T
+    torch.testing.assert_close(seen, torch.tensor([[1.27, 0.01], [-127.0, 3.0], [0.0, 12.7]]))
+    assert conv.largest_weights().tolist() == pytest.approx([1.27, 127.0, 12.7])
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from edgekp.errors import RecipeError
 from edgekp.recipe import Export, Model
 from edgekp.recipe_file import load_recipe
 from edgekp.sample import Float
-from optimize.prune import _pruned
+from optimize.channel_groups import Dependencies
 from optimize.ptq import set_weight_scales
 from tests import tiny
 from tests.train.promises import dead_parameters, learnt_by_heart, onnx_error
@@ -184,11 +184,11 @@ def test_on_the_integer_grid_neither_grid_nor_coordinates_are_rounded() -> None:
     assert sources["backbone.stem.0.0"].startswith("quantizer")  # what was turned is on the grid of the input
 
 
-def test_pruning_keeps_the_four_numbers(tmp_path: Path) -> None:
-    net, spec, contract = tiny.network(asked_for())
-    save_checkpoint(tmp_path, net, spec, contract)
-    from edgekp.recipe_steps import Prune
-    pruned = _pruned(load_checkpoint(tmp_path), Prune("prune"), 0.5)
+def test_pruning_keeps_the_four_numbers() -> None:
+    dependencies = Dependencies(tiny.network(asked_for())[0], (32, 32))
+    groups = {name: group.channels for name, group in dependencies.groups().items()}
+    pruned = dependencies.narrow({name: torch.rand(count) for name, count in groups.items()},
+                                 {name: count // 2 for name, count in groups.items()})
     assert pruned.get_submodule("transformer.output").out_channels == 4
     assert pruned(torch.randn(2, 3, 32, 32))[0].shape == (2, 17, 2)
 

@@ -22,10 +22,9 @@ from edgekp.errors import ArtifactError, DataError, RecipeError
 from edgekp.golden import check_golden, make_golden
 from edgekp.preprocess import InputSpec
 from edgekp.recipe import Model
-from edgekp.recipe_steps import Prune
 from edgekp.sample import Instance, Int
 from edgekp.skeletons import COCO17
-from optimize.prune import _pruned
+from optimize.channel_groups import Dependencies
 from tests import tiny
 from tests.train.promises import dead_parameters, onnx_error
 from train.__main__ import main
@@ -125,10 +124,12 @@ def test_the_onnx_file_says_what_the_network_says(tmp_path: Path, head: str) -> 
     assert onnx_error(asked_for(head), tmp_path) < 1e-4
 
 
-def test_pruning_and_int8_leave_its_last_layer_alone(tmp_path: Path) -> None:
-    net, spec, contract = tiny.network(asked_for())
-    save_checkpoint(tmp_path, net, spec, contract)
-    pruned = _pruned(load_checkpoint(tmp_path), Prune("prune", round_to=2), 0.5)
+def test_pruning_and_int8_leave_its_last_layer_alone() -> None:
+    net, spec, _ = tiny.network(asked_for())
+    dependencies = Dependencies(net, (64, 64))
+    groups = {name: group.channels for name, group in dependencies.groups().items()}
+    pruned = dependencies.narrow({name: torch.rand(count) for name, count in groups.items()},
+                                 {name: count // 2 for name, count in groups.items()})
     assert pruned(torch.randn(2, 3, 64, 64))[-1].shape == (2, 17)
     kept = quantized(spec, ("head.output",)).quantization
     assert kept is not None

@@ -1,23 +1,48 @@
-"""A network on the int8 grid: batch norm folded, weights and activations rounded as the integer kernels will.
+"""A network on the int8 grid: batch norm folded, and one FakeQuantizer behind every value that integer kernels store.
 
 The rounded network is an ordinary torch module, so that calibration, repair and export look at one and the same
-thing. Scales are symmetric (zero point 0 in int8), per output channel for weights, per tensor for activations.
+thing. Which values share a scale follows from the runtimes:
+
+    addition         inputs and result have scales of their own; TensorRT, ONNX Runtime and TFLite want all rounded
+    concatenation    inputs and result share one scale: TFLite refuses anything else, the others then only copy bytes
+    upsampling, pooling by maximum or over windows, resampling, shuffles: the result has the scale of the input
+    product, mean, sigmoid and other curves: computed in float between two roundings, where all inputs are rounded
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from operator import is_not
 from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.fx.experimental.optimization import fuse
-from torch.nn.functional import grid_sample
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgekp.errors import RecipeError
+from train.models.fake_quantize import (
+    INT8_MAX,
+    FakeQuantizer,
+    QuantConv,
+    QuantConvTranspose,
+    QuantLayer,
+    fake_quantizers,
+    quant_convs,
+    set_enabled,
+)
 
-INT8_MAX = 127
+__all__ = ["INT8_MAX", "FakeQuantizer", "QuantConv", "QuantConvTranspose", "QuantLayer", "QuantizationSpec",
+           "fake_quantizers", "insert_fake_quantizers", "quant_convs", "set_enabled"]
+
 ACTIVATIONS = (nn.ReLU, nn.PReLU)
+SAME_SCALE = (nn.Upsample, nn.MaxPool2d, nn.AvgPool2d)
+SAME_SCALE_CALLS = ("amax", "chunk", "split", "getitem", "grid_sample", "_dealt_out")
+TUPLES = ("chunk", "split")
+CURVES = (nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.SiLU, nn.AdaptiveAvgPool2d)
+CURVE_CALLS = ("mul", "mean", "sigmoid")
+
+Values = dict[fx.Node, fx.Node]  # each integer value: the first of those that it shares a scale with
 
 
 @dataclass(frozen=True)
@@ -28,127 +53,139 @@ class QuantizationSpec:
     int16: tuple[str, ...] = ()
 
     def keeps(self, name: str) -> bool:
-        return any(name == kept or name.startswith(f"{kept}.") for kept in self.keep_float)
-
-
-class FakeQuantizer(nn.Module):
-    """Rounds an activation to ``scale * [-128 .. 127]``; passes it through while ``enabled`` is False."""
-
-    scale: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("scale", torch.ones(()))
-        self.enabled = True
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.enabled:
-            return x
-        zero = torch.zeros((), dtype=torch.int32, device=x.device)
-        rounded: Tensor = torch.fake_quantize_per_tensor_affine(x, self.scale, zero, -INT8_MAX - 1, INT8_MAX)
-        return rounded
-
-
-class QuantConv(nn.Conv2d):
-    """A convolution whose weights lie on an int8 grid with one scale per output channel."""
-
-    weight_scale: Tensor
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,  # type: ignore[arg-type]
-                         conv.dilation, conv.groups, conv.bias is not None)  # type: ignore[arg-type]
-        self.load_state_dict(conv.state_dict())
-        self.register_buffer("weight_scale", torch.ones(conv.out_channels))
-        self.enabled = True
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight: Tensor = self.weight
-        if self.enabled:
-            zeros = torch.zeros(self.out_channels, dtype=torch.int32, device=x.device)
-            weight = torch.fake_quantize_per_channel_affine(
-                weight, self.weight_scale, zeros, 0, -INT8_MAX - 1, INT8_MAX)
-        out: Tensor = self._conv_forward(x, weight, self.bias)
-        return out
+        return _covers(self.keep_float, name)
 
 
 def insert_fake_quantizers(net: nn.Module, spec: QuantizationSpec) -> fx.GraphModule:
-    """Fold batch norms, make the convolutions QuantConvs and put one FakeQuantizer behind every int8 value.
+    """Fold batch norms, round the weights of convolutions, and put a FakeQuantizer behind every integer value.
 
-    An int8 value is the input, or what a quantized convolution, an addition or a concatenation gives (after its
-    activation); upsampling, pooling by maximum and resampling keep the scale of what they look at.
+    An integer value is the input, what a quantized convolution, an addition or a concatenation gives (after its
+    activation), and what is made of such values alone by the operations in this module's list.
 
     Raises:
-        RecipeError: ``keep_float`` names a layer that the network does not have.
+        RecipeError: ``keep_float`` or ``int16`` names a layer that the network does not have.
     """
-    graph = fuse(net.eval())
-    assert isinstance(graph, fx.GraphModule)
-    convs = {name: module for name, module in graph.named_modules() if isinstance(module, nn.Conv2d)}
-    for kept in spec.keep_float:
-        if not any(QuantizationSpec((kept,)).keeps(name) for name in convs):
-            raise RecipeError(f"optimize.quantize.keep_float: no layer '{kept}'; known: {', '.join(convs)}")
+    graph = fold(net)
+    convs = {name: module for name, module in graph.named_modules()
+             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d))}
+    _require_known("keep_float", spec.keep_float, list(convs))
     for name, conv in convs.items():
-        if not spec.keeps(name):
+        if not spec.keeps(name) and (isinstance(conv, nn.Conv2d) or conv.groups == 1):
             parent, _, child = name.rpartition(".")
-            setattr(graph.get_submodule(parent), child, QuantConv(conv))
-    _insert(graph)
+            layer = QuantConv(conv) if isinstance(conv, nn.Conv2d) else QuantConvTranspose(conv)
+            setattr(graph.get_submodule(parent), child, layer)
+    _insert(graph, spec)
     return graph
 
 
-def fake_quantizers(net: nn.Module) -> dict[str, FakeQuantizer]:
-    return {name: module for name, module in net.named_modules() if isinstance(module, FakeQuantizer)}
-
-
-def quant_convs(net: nn.Module) -> dict[str, QuantConv]:
-    return {name: module for name, module in net.named_modules() if isinstance(module, QuantConv)}
-
-
-def set_enabled(net: nn.Module, *, weights: bool, activations: bool) -> None:
-    """Choose what is rounded; with both off the network computes in float."""
-    for quantizer in fake_quantizers(net).values():
-        quantizer.enabled = activations
-    for conv in quant_convs(net).values():
-        conv.enabled = weights
-
-
-def _insert(graph: fx.GraphModule) -> None:
-    """Walk the graph once; ``quantizer_of`` maps each int8 value to the name of its FakeQuantizer."""
-    quantizer_of: dict[fx.Node, str] = {}
+def fold(net: nn.Module) -> fx.GraphModule:
+    """The same network as a graph, in evaluation mode, with batch norms folded and without layers that do nothing."""
+    graph = fuse(net.eval())
+    assert isinstance(graph, fx.GraphModule)
     for node in list(graph.graph.nodes):
-        name = _quantizer_for(graph, node, quantizer_of)
-        if name is None:
+        module = module_of(graph, node)
+        before = node.all_input_nodes[0] if node.all_input_nodes else node
+        conv = module_of(graph, before)
+        if isinstance(module, nn.BatchNorm2d) and isinstance(conv, nn.ConvTranspose2d) and len(before.users) == 1:
+            parent, _, child = str(before.target).rpartition(".")
+            setattr(graph.get_submodule(parent), child, fuse_conv_bn_eval(conv, module, transpose=True))
+        elif not isinstance(module, nn.Identity):
             continue
+        node.replace_all_uses_with(before)
+        graph.graph.erase_node(node)
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return graph
+
+
+def module_of(graph: fx.GraphModule, node: fx.Node) -> Any:
+    """The module that a node calls; None where it calls none."""
+    return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _insert(graph: fx.GraphModule, spec: QuantizationSpec) -> None:
+    values = _integer_values(graph)
+    layers = {first: [_layer(graph, node) for node in values if values[node] is first] for first in values.values()}
+    _require_known("int16", spec.int16, [name for names in layers.values() for name in names])
+    for node, first in values.items():
+        if _called(node) in TUPLES:
+            continue
+        name = f"quantizer_{first.name}"
         if name not in graph._modules:
-            graph.add_module(name, FakeQuantizer())
+            bits = 16 if any(_covers(spec.int16, layer) for layer in layers[first]) else 8
+            graph.add_module(name, FakeQuantizer(layers[first][0], bits))
         with graph.graph.inserting_after(node):
             rounded = graph.graph.call_module(name, (node,))
-        node.replace_all_uses_with(rounded, delete_user_cb=lambda user, mine=rounded: user is not mine)
-        quantizer_of[rounded] = name
+        node.replace_all_uses_with(rounded, delete_user_cb=partial(is_not, rounded))
     graph.graph.lint()
     graph.recompile()
 
 
-def _quantizer_for(graph: fx.GraphModule, node: fx.Node, quantizer_of: dict[fx.Node, str]) -> str | None:
-    """The FakeQuantizer that belongs behind a node, or None where its value is no int8 value."""
-    module = _module(graph, node)
-    if isinstance(module, (nn.Upsample, nn.MaxPool2d)) or node.target is grid_sample:
-        return quantizer_of.get(node.all_input_nodes[0])
-    source = node
-    if isinstance(module, ACTIVATIONS):
-        source = node.all_input_nodes[0]
-    elif _feeds_only_an_activation(graph, node):
-        return None
-    if source.op == "placeholder" or _joins_values(source) or isinstance(_module(graph, source), QuantConv):
-        return f"quantizer_{node.name}"
-    return None
+def _integer_values(graph: fx.GraphModule) -> Values:
+    """All integer values, in the order of computation."""
+    values: Values = {}
+    for node in graph.graph.nodes:
+        inputs = node.all_input_nodes
+        if _keeps_scale(graph, node) and inputs[0] in values:
+            values[node] = values[inputs[0]]
+        elif _has_own_scale(graph, node, values):
+            values[node] = node
+        if _called(node) == "cat":
+            for other in inputs:
+                _share(values, other, node)
+    return values
+
+
+def _share(values: Values, earlier: fx.Node, later: fx.Node) -> None:
+    """One scale for two values and for all that share theirs; a float value has none to share."""
+    if earlier in values:
+        kept, replaced = values[earlier], values[later]
+        for node, first in values.items():
+            if first is replaced:
+                values[node] = kept
+
+
+def _keeps_scale(graph: fx.GraphModule, node: fx.Node) -> bool:
+    return isinstance(module_of(graph, node), SAME_SCALE) or _called(node) in SAME_SCALE_CALLS
+
+
+def _has_own_scale(graph: fx.GraphModule, node: fx.Node, values: Values) -> bool:
+    """Whether a value is rounded with a scale of its own, rather than kept in float or given to an activation."""
+    if _feeds_only_an_activation(graph, node):
+        return False
+    source = _before_activation(graph, node)
+    module = module_of(graph, source)
+    if isinstance(module, CURVES) or _called(source) in CURVE_CALLS:
+        return bool(source.all_input_nodes) and all(value in values for value in source.all_input_nodes)
+    return source.op == "placeholder" or isinstance(module, QuantLayer) or _called(source) in ("add", "cat")
+
+
+def _before_activation(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
+    return node.all_input_nodes[0] if isinstance(module_of(graph, node), ACTIVATIONS) else node
 
 
 def _feeds_only_an_activation(graph: fx.GraphModule, node: fx.Node) -> bool:
-    return len(node.users) == 1 and isinstance(_module(graph, next(iter(node.users))), ACTIVATIONS)
+    return len(node.users) == 1 and isinstance(module_of(graph, next(iter(node.users))), ACTIVATIONS)
 
 
-def _joins_values(node: fx.Node) -> bool:
-    return node.op == "call_function" and getattr(node.target, "__name__", "") in ("add", "cat")
+def _layer(graph: fx.GraphModule, node: fx.Node) -> str:
+    """What a user calls a value: the module that computes it, before its activation; else the graph's own name."""
+    source = _before_activation(graph, node)
+    return str(source.target) if source.op == "call_module" else source.name
 
 
-def _module(graph: fx.GraphModule, node: fx.Node) -> Any:
-    return graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+def _called(node: fx.Node) -> str:
+    """Name of the function or method that a node calls."""
+    return node.target if isinstance(node.target, str) and node.op == "call_method" else getattr(
+        node.target, "__name__", "")
+
+
+def _covers(names: tuple[str, ...], name: str) -> bool:
+    return any(name == one or name.startswith(f"{one}.") for one in names)
+
+
+def _require_known(setting: str, names: tuple[str, ...], known: list[str]) -> None:
+    for name in names:
+        if not any(_covers((name,), one) for one in known):
+            listed = ", ".join(dict.fromkeys(known))
+            raise RecipeError(f"optimize.quantize.{setting}: no layer '{name}'; known: {listed}")

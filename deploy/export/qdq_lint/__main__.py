@@ -1,0 +1,81 @@
+"""``python -m deploy.export.qdq_lint MODEL.onnx``: what a target minds about a quantized graph, and its mend."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import onnx
+
+from deploy.export.qdq_lint.at_export import RUNTIMES
+from deploy.export.qdq_lint.mend import mended
+from deploy.export.qdq_lint.rules import RULES, TARGETS, Finding, lint
+from deploy.export.target import target_named
+from edgekp.artifact import open_artifact
+from edgekp.atomic import write_file
+from edgekp.cli import add_debug, run
+from edgekp.errors import ArtifactError, RecipeError
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """A model from its file, weights and all.
+
+    Raises:
+        ArtifactError: No such file, or not a whole ONNX model.
+    """
+    try:
+        data = path.read_bytes()
+        onnx.checker.check_model(data)
+    except (OSError, onnx.checker.ValidationError) as error:
+        raise ArtifactError(f"{path}: no usable ONNX model ({str(error).strip().splitlines()[0]}); "
+                            "expected an .onnx file or an artifact folder") from error
+    return onnx.load_from_string(data)
+
+
+def report(finding: Finding) -> str:
+    state = "fixed" if finding.fixed else finding.severity
+    return f"{state:8}{finding.rule:23}{finding.node} ({finding.tensor}): {finding.why}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.export.qdq_lint", description="Find what a target refuses, "
+                                     "runs slowly or computes inexactly in a quantized ONNX graph.")
+    parser.add_argument("model", type=Path, help="an .onnx file, or the folder of an export")
+    parser.add_argument("--target", choices=TARGETS, help="who will run it (default: that of the export's folder, else "
+                        "all)")
+    parser.add_argument("--fix", type=Path, metavar="OUT.onnx", help="write the model with all mended that can be")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings for machines")
+    parser.add_argument("--ignore", action="append", default=[], choices=list(RULES), metavar="RULE",
+                        help="leave out a rule; may be repeated")
+    add_debug(parser)
+    return run(_command, parser, argv)
+
+
+def _command(arguments: argparse.Namespace) -> int:
+    path, target = arguments.model, arguments.target
+    if path.is_dir():
+        artifact = open_artifact(path, "onnx")
+        path = artifact.model_path
+        target = target or RUNTIMES[target_named(str(artifact.model["target"])).spelling]
+    model = read_model(path)
+    if arguments.fix is None:
+        findings = lint(model, (target,) if target else TARGETS, arguments.ignore)
+    elif target is None:
+        raise RecipeError(f"--fix needs --target, one of {', '.join(TARGETS)}: what mends a graph for one can harm "
+                          "another")
+    else:
+        result, findings = mended(model, target, arguments.ignore)
+        write_file(arguments.fix, result.SerializeToString())
+    for finding in findings:
+        print(report(finding))
+    if arguments.json:
+        write_file(arguments.json, json.dumps([asdict(finding) for finding in findings], indent=1) + "\n")
+    return int(any(finding.severity == "error" and not finding.fixed for finding in findings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
