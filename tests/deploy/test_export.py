@@ -92,6 +92,16 @@ def test_a_file_with_other_weights_is_refused(tmp_path: Path, spelling: str, fac
         verify_export(copy_with_other_weights(sound, tmp_path / "changed", factor), net)
 
 
+def test_rounding_that_half_a_step_of_the_input_explains_raises_no_alarm(
+        monkeypatch: pytest.MonkeyPatch, checkpoint_of: MakeCheckpoint, export_of: MakeExport) -> None:
+    folder, net = export_of("hrnet", "uint8"), checkpoint_of("hrnet", True).net
+    monkeypatch.setattr("deploy.export.verify.INT8_MEAN_ATOL", 0.0)
+    assert verify_export(folder, net)["mean_difference"] > 0
+    monkeypatch.setattr("deploy.export.verify.STEPS", 1e6)  # no step of the input to speak of
+    with pytest.raises(ArtifactError, match="differs from the network by"):
+        verify_export(folder, net)
+
+
 def test_a_file_that_says_nan_is_refused(tmp_path: Path, checkpoint_of: MakeCheckpoint, export_of: MakeExport) -> None:
     changed = copy_with_other_weights(export_of("hrnet", "float"), tmp_path / "changed", float("nan"))
     found, = open_session(open_artifact(changed)).infer(np.zeros((1, 3, 64, 64))).values()
@@ -186,6 +196,7 @@ def test_a_failing_export_leaves_the_old_one(
     folder = Path("runs/tiny/export")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     monkeypatch.setattr("deploy.export.verify.INT8_MEAN_ATOL", -1.0)
+    monkeypatch.setattr("deploy.export.verify.restlessness", lambda *_: -1.0)
     assert run("--force") == 2
     assert "differs from the network" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

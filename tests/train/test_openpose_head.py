@@ -141,8 +141,7 @@ def saved(result: Result, recipe: Recipe, folder: Path) -> Checkpoint:
 def test_a_scene_network_is_pruned_taught_quantized_and_exported(tmp_path: Path) -> None:
     recipe = replace(tiny_scenes.recipe(batch=4, epochs=1), augment=tiny.STILL)
     torch.manual_seed(0)
-    spec = spec_of(recipe)
-    net = build(spec).eval()
+    net, spec, _ = tiny.network(recipe)
     baseline = saved(Result(net, spec, {}, []), recipe, tmp_path / "train")
     context = Context(recipe, [pool_of(tiny_scenes.scenes(tmp_path, [2] * 64))], [], tmp_path / "train", CPU)
     pruned = prune(baseline, Prune("prune", macs_reduction=0.3, epochs=1), context)
