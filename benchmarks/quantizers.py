@@ -28,6 +28,7 @@ from edgekp.artifact import Artifact, open_artifact, write_artifact
 from edgekp.atomic import write_file
 from edgekp.cli import add_debug, run
 from edgekp.errors import EdgekpError
+from edgekp.recipe import Recipe
 from edgekp.recipe_file import load_recipe
 from edgekp.recipe_steps import Quantize
 from edgekp.sample import Float
@@ -215,7 +216,7 @@ def compare(recipe_path: Path, checkpoint: Path, overrides: Sequence[str], names
         judge = Judge(recipe, Path(scratch))
         artifacts = {FLOAT: judge.export_folder(FLOAT, checkpoint)}
         subject = Subject(parent, artifacts[FLOAT].model_path, inputs.numpy(), Path(scratch), recipe.export.opset)
-        found = quantize_network(load_checkpoint(checkpoint), Quantize("quantize", images=images), inputs)
+        found = quantize_network(load_checkpoint(checkpoint), _own_step(recipe), inputs)
         artifacts[OURS] = judge.export(OURS, found.net, found.spec, parent.contract)
         for name in names:
             say(f"quantizers: {name}")
@@ -223,6 +224,11 @@ def compare(recipe_path: Path, checkpoint: Path, overrides: Sequence[str], names
         rows = measure(judge, artifacts)
     packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     return rows, f"{len(inputs)} calibration images; {machine()}; Python {platform.python_version()}, {packages}"
+
+
+def _own_step(recipe: Recipe) -> Quantize:
+    """The recipe's, or that of the defaults."""
+    return next((step for step in recipe.optimize if isinstance(step, Quantize)), Quantize("quantize"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
