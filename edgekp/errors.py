@@ -23,6 +23,18 @@ class StageError(EdgekpError):
     """A stage that lacks what an earlier stage should have left."""
 
 
+class CameraError(EdgekpError):
+    """A camera, stream or video that cannot be opened, or that stays away."""
+
+
+class DeviceError(EdgekpError):
+    """A GPU, or the software that drives it, that is missing or cannot do what is asked."""
+
+
+class EngineError(EdgekpError):
+    """An engine that is missing, damaged, or was built for another machine or another model."""
+
+
 class TrainingError(EdgekpError):
     """A training run that cannot go on, such as a loss that is no longer a number."""
 

@@ -6,7 +6,7 @@ Pixel-centre convention: pixel i has its centre at i, so an image of width W rea
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import cos, inf, radians, sin
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +77,10 @@ class InputSpec:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    def for_bgr_images(self) -> InputSpec:
+        """The spec with which ``preprocess`` makes the same input from BGR images, as cameras give them, uncopied."""
+        return replace(self, color="BGR" if self.color == "RGB" else "RGB")
 
 
 def read_image(path: str | Path) -> Image:

@@ -374,3 +374,14 @@ def test_boxes_become_the_centres_and_sizes_of_the_field_shifted_by_its_half_pix
         inverse = invert(crop_affine(bbox, (64, 64), 1.25))
         np.testing.assert_allclose(transform(np.array([[31.5, 31.5]]), inverse)[0], [cx - 0.5, cy - 0.5], atol=1e-3)
         assert inverse[0, 0] * 64 == pytest.approx(max(width, height), rel=1e-5)
+
+
+@pytest.mark.parametrize("color", ["RGB", "BGR"])
+def test_a_bgr_image_gives_the_same_input_as_its_rgb_copy(color: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    spec = InputSpec((32, 24), color=color, pad_value=7)  # type: ignore[arg-type]
+    box = np.array([-10.0, 5.0, 50.0, 70.0])
+    expected, affine = preprocess(image, box, spec)
+    found, same_affine = preprocess(np.ascontiguousarray(image[..., ::-1]), box, spec.for_bgr_images())
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(same_affine, affine)
