@@ -9,12 +9,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgekp.errors import EdgekpError, RecipeError
-from edgekp.recipe import Recipe
-from edgekp.recipe_file import load_recipe
-from edgekp.strict import toml_value
+
+if TYPE_CHECKING:  # recipes are TOML, which Python 3.10 on a device cannot read
+    from edgekp.recipe import Recipe
 
 DEFAULT_RECIPE = "recipes/quickstart.toml"
 
@@ -50,6 +50,8 @@ def key_values(entries: Sequence[str]) -> dict[str, Any]:
     Raises:
         RecipeError: An entry without ``=``.
     """
+    from edgekp.strict import toml_value
+
     pairs = [entry.partition("=") for entry in entries]
     if not all(separator for _, separator, _ in pairs):
         raise RecipeError(f"--option {' '.join(entries)}: expected KEY=VALUE, such as sigma=1.5")
@@ -57,6 +59,8 @@ def key_values(entries: Sequence[str]) -> dict[str, Any]:
 
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:
+    from edgekp.recipe_file import load_recipe
+
     return load_recipe(arguments.recipe, arguments.overrides)
 
 

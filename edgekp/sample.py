@@ -16,13 +16,14 @@ Batches put N in front. ``image pixels`` are those of the file, ``input pixels``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-Float = npt.NDArray[np.floating[Any]]
-Int = npt.NDArray[np.integer[Any]]
+# In quotes, never evaluated: numpy 1.21, which a JetPack 6 brings, cannot subscript np.floating.
+Float: TypeAlias = "npt.NDArray[np.floating[Any]]"
+Int: TypeAlias = "npt.NDArray[np.integer[Any]]"
 Bool = npt.NDArray[np.bool_]
 Image = npt.NDArray[np.uint8]
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from edgekp.machine import ROOT, hottest_c, number_of, output_of, power_mode, text_of
+
 CLOCK_LIMIT = 0.10  # share of the highest clock by which the lowest may lie below it
 TEMPERATURE_LIMIT_C = 10.0  # between the coolest and the hottest reading
-ROOT = Path("/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,23 +66,20 @@ class Reading:
 def read_machine(root: Path = ROOT) -> Machine:
     """This machine; ``root`` is where its /proc and /sys are."""
     folder = _clock_folder(measuring_core(), root)
-    lowest, highest = (_number(folder / f"scaling_{end}_freq") for end in ("min", "max"))
+    lowest, highest = (number_of(folder / f"scaling_{end}_freq") for end in ("min", "max"))
     gpu, driver, gpu_clock_mhz = _first_gpu()
     return Machine(
         processor=processor(root), cores=os.cpu_count() or 1, system=f"{platform.system()} {platform.release()}",
-        board=_text(root / "proc/device-tree/model"), governor=_text(folder / "scaling_governor"),
+        board=text_of(root / "proc/device-tree/model"), governor=text_of(folder / "scaling_governor"),
         clock_limit_mhz=None if highest is None else highest / 1e3,
-        clock_locked=None if highest is None else lowest == highest, power_mode=_power_mode(),
+        clock_locked=None if highest is None else lowest == highest, power_mode=power_mode(output_of("nvpmodel", "-q")),
         gpu=gpu, gpu_driver=driver, gpu_clock_limit_mhz=gpu_clock_mhz)
 
 
 def take_reading(root: Path = ROOT) -> Reading:
     """What the sensors of this machine say now."""
-    clock_khz = _number(_clock_folder(measuring_core(), root) / "scaling_cur_freq")
-    zones = [_number(zone / "temp") for zone in (root / "sys/class/thermal").glob("thermal_zone*")
-             if not (_text(zone / "type") or "").startswith("PMIC")]  # a constant 100 degrees on Jetson TX and Nano
-    return Reading(clock_mhz=None if clock_khz is None else clock_khz / 1e3,
-                   temperature_c=max((value / 1e3 for value in zones if value is not None), default=None))
+    clock_khz = number_of(_clock_folder(measuring_core(), root) / "scaling_cur_freq")
+    return Reading(clock_mhz=None if clock_khz is None else clock_khz / 1e3, temperature_c=hottest_c(root))
 
 
 def movement(readings: Sequence[Reading]) -> str | None:
@@ -106,21 +102,15 @@ def measuring_core() -> int | None:
 
 def processor(root: Path = ROOT) -> str:
     """Its name, or at least its architecture."""
-    lines = (_text(root / "proc/cpuinfo") or "").splitlines()
+    lines = (text_of(root / "proc/cpuinfo") or "").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _power_mode() -> str | None:
-    """From the line ``NV Power Mode: 15W``."""
-    lines = (_output("nvpmodel", "-q") or "").splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("NV Power Mode")), None)
-
-
 def _first_gpu() -> tuple[str | None, str | None, float | None]:
     """Name, driver and largest clock (MHz), where NVIDIA's tool is installed and finds one."""
-    lines = (_output("nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm",
-                     "--format=csv,noheader,nounits") or "").splitlines()
+    lines = (output_of("nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm",
+                       "--format=csv,noheader,nounits") or "").splitlines()
     fields = [field.strip() for field in lines[0].split(",")] if lines else []
     if len(fields) != 3:
         return None, None, None
@@ -130,31 +120,6 @@ def _first_gpu() -> tuple[str | None, str | None, float | None]:
 
 def _clock_folder(core: int | None, root: Path) -> Path:
     return root / f"sys/devices/system/cpu/cpu{core or 0}/cpufreq"
-
-
-def _output(*command: str) -> str | None:
-    """What a program of the machine prints; None where it is missing or fails."""
-    if shutil.which(command[0]) is None:
-        return None
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip(" \n\0") or None
-    except OSError:  # not there, or a sensor that is asleep
-        return None
-
-
-def _number(path: Path) -> float | None:
-    try:
-        return float(_text(path) or "")
-    except ValueError:
-        return None
 
 
 def _spelled(value: str | float | bool | None) -> str:

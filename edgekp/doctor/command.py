@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekp.cli import Commands, add_debug, input_size, key_values
+from edgekp.doctor.device_command import add_to as add_device
 from edgekp.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ FALLBACK_INPUT_HW = (256, 192)
 def add_to(commands: Commands) -> None:
     doctor = commands.add_parser("doctor", help="what is wrong, what it costs, and how to mend it")
     subjects = doctor.add_subparsers(required=True, metavar="SUBJECT")
+    add_device(subjects)
     data = subjects.add_parser("data", help="look through COCO keypoint files and their images",
                                description="Look through COCO keypoint files and their images. Several files are also "
                                            "held against each other. Exit code 1 if there is an error.")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgekp.errors import DataError
 
@@ -27,7 +28,7 @@ LARGEST_CODE = 0xFFFF  # MATLAB stores texts as UTF-16
 DEEPEST = 32  # structs in structs; MPII has 5
 NOTHING = (0, memoryview(b""))  # where an element is missing: a type that nobody expects
 
-Numbers = np.ndarray[Any, np.dtype[Any]]
+Numbers = npt.NDArray[Any]
 
 
 class _Damage(Exception):
