@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= data,train,optimize,export,eval,run,dev
-TEST_EXTRAS ?= $(EXTRAS),modelopt,tflite,tensorrt-check
+TEST_EXTRAS ?= $(EXTRAS),modelopt,tflite,openvino,tensorrt-check
 RECIPE ?= recipes/quickstart.toml
 TARGET ?= cpu
 RUN ?= runs/$(basename $(notdir $(RECIPE)))
@@ -18,7 +18,7 @@ RUN_PYTHON = $(VENV)/bin/python
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train optimize search export eval gate report test bench bench-gates reproduce-claims lint clean
+.PHONY: help setup demo train optimize search export eval gate report test bench bench-gates gpu-check reproduce-claims lint clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  make \1 - /p' Makefile | awk -F ' - ' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -98,6 +98,10 @@ bench-gates: setup  ## how often the gates are right, beside the naive rules -> 
 
 reproduce-claims: setup  ## the sources' claims put to the test at small scale -> runs/claims.json; 45 minutes
 	@$(RUN_PYTHON) -m benchmarks.claims $(ARGS)
+
+# Without setup: a Jetson has packages of its own, and other machines with a GPU may reach no registry.
+gpu-check:  ## all that needs a GPU; without one it is skipped, with the reasons -> runs/gpu-check.json
+	@$(firstword $(wildcard $(RUN_PYTHON)) $(PYTHON)) -m benchmarks.gpu_check $(ARGS)
 
 lint: setup  ## ruff, and mypy --strict
 	$(RUN_PYTHON) -m ruff check .

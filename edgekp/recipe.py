@@ -216,13 +216,22 @@ class Train:
 
 @dataclass(frozen=True)
 class Export:
-    """How checkpoints become files."""
+    """How checkpoints become files.
 
-    opset: int = 17
+    Attributes:
+        opset: of ONNX files; by default the target's.
+        embed: what a second ONNX file holds beside the network: ``preprocess`` (uint8 BGR crops in) and ``decode``
+            (keypoints out).
+    """
+
+    opset: int | None = None
+    embed: tuple[Literal["preprocess", "decode"], ...] = ()
 
     def __post_init__(self) -> None:
-        if not 13 <= self.opset <= 20:
+        if self.opset is not None and not 13 <= self.opset <= 20:
             raise RecipeError(f"export.opset: {self.opset}, expected 13 (scales per channel) to 20")
+        if len(set(self.embed)) < len(self.embed):
+            raise RecipeError(f"export.embed: {list(self.embed)} names a part twice")
 
 
 @dataclass(frozen=True)

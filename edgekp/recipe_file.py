@@ -39,8 +39,9 @@ def _check_task(path: Path, recipe: Recipe) -> None:
                           f"'{contract.skeleton.name}' has none; use oks_ap or pck")
     _check_augment(path, recipe.augment, contract)
     _check_keypoint_weights(path, recipe.train.keypoint_weights, contract)
-    if recipe.model.transformer and recipe.export.opset < FIRST_OPSET_WITH_GRID_SAMPLE:
-        raise RecipeError(f"{path}: export.opset: {recipe.export.opset}, but model.transformer needs "
+    opset = recipe.export.opset
+    if recipe.model.transformer and opset is not None and opset < FIRST_OPSET_WITH_GRID_SAMPLE:
+        raise RecipeError(f"{path}: export.opset: {opset}, but model.transformer needs "
                           f"{FIRST_OPSET_WITH_GRID_SAMPLE} or more (GridSample)")
     if not (recipe.data.drawn or (recipe.data.train and recipe.data.val)):
         raise RecipeError(f"{path}: data: expected either [data.drawn] or both [[data.train]] and [[data.val]]")

@@ -16,6 +16,7 @@ from edgekp.errors import ArtifactError
 from edgekp.sample import Float
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+INTEGER_RELUS = ("Clip", "Max")  # with the zero point; Max in models of others, and in older exports
 ELEMENTWISE = ("Relu", "Clip", "PRelu", "LeakyRelu", "Max", "QuantizeLinear", "DequantizeLinear")
 
 
@@ -116,7 +117,7 @@ class QuantizedGraph:
     def _quantizer_of(self, dequantize: NodeProto) -> NodeProto:
         """The QuantizeLinear behind a DequantizeLinear, past an integer maximum."""
         node: NodeProto = self._producer[dequantize.input[0]]
-        if node.op_type == "Max":
+        if node.op_type in INTEGER_RELUS:
             node = self._producer[node.input[0]]
         if node.op_type != "QuantizeLinear":
             raise ArtifactError(f"{node_name(node)}: a {node.op_type} on integers; expected QuantizeLinear in front of "
@@ -158,7 +159,7 @@ def _without_grids(nodes: Collection[NodeProto], constants: Collection[str],
             alias[node.output[0]] = alias.get(node.input[0], node.input[0])
         elif node.op_type == "DequantizeLinear" and is_dropped:
             alias[node.output[0]] = alias[node.input[0]]
-        elif node.op_type == "Max" and is_dropped:
+        elif node.op_type in INTEGER_RELUS and is_dropped:
             alias[node.output[0]] = f"{node.output[0]}_in_float"
             kept.append(helper.make_node("Relu", [alias[node.input[0]]], [alias[node.output[0]]], name=node.name))
         else:

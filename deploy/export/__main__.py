@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from deploy.export.checkpoint_to_artifact import export_checkpoint
+from deploy.export.checkpoint_to_artifact import export_checkpoint, require_embeddable
 from deploy.export.target import target_named
 from edgekp.artifact import require_contract
 from edgekp.atomic import sha256, write_file
@@ -55,13 +55,15 @@ def export(recipe: Recipe, target_name: str, *, force: bool) -> None:
     contract, *of_second = recipe.for_each_task(Recipe.contract)
     contracts = dict.fromkeys(folders, contract) | dict(zip(second, of_second, strict=True))
     digests = {name: sha256(folder / "manifest.json") for name, folder in (folders | second).items()}
+    for contract in contracts.values():
+        require_embeddable(contract, target, recipe.export.embed)
     key = Key("export", VERSION, {"export": recipe.export, "target": asdict(target)}, digests)
 
     def work(scratch: Path) -> None:
         for name, folder in (folders | second).items():
             checkpoint = load_checkpoint(folder)
             require_contract(checkpoint.artifact, contracts[name], "make train optimize")
-            found = export_checkpoint(checkpoint, scratch / name, target, recipe.export.opset)
+            found = export_checkpoint(checkpoint, scratch / name, target, recipe.export.opset, recipe.export.embed)
             say(f"export: {name}: equal to its network within {found['largest_difference']:.2g} of the largest output")
         shutil.copytree(scratch / list(folders)[-1], scratch, dirs_exist_ok=True)
         write_file(scratch / "models.json", json.dumps({"models": list(folders)}) + "\n")

@@ -20,17 +20,27 @@ class Target:
         name: that of its file.
         format: file format of the model.
         spelling: how the int8 grid is written, see ``deploy/export/qdq.py``.
+        opset: of ONNX files, the newest that the oldest runtime there reads, unless the recipe names one.
+        batch: of a call: ``free`` for any, or 1 where a runtime plans better for a size that it knows.
+        float16: whether a second ONNX file has in float16 what the first one has in float32.
         channel_multiple: layers with a multiple of so many channels are fast there, others waste a part of the time.
         weights: how float layers store them, in a tflite file; ``int8`` is the dynamic range.
         next_step: what a user does with the artifact, printed after the export.
     """
 
     name: str
-    format: Literal["onnx", "tflite"]
+    format: Literal["onnx", "tflite", "torchscript", "openvino"]
     spelling: Literal["int8", "uint8"]
     next_step: str
+    opset: int = 17
+    batch: Literal["free", 1] = "free"
+    float16: bool = False
     channel_multiple: int = 8
     weights: Literal["float32", "float16", "int8"] = "float32"
+
+    def __post_init__(self) -> None:
+        if not 13 <= self.opset <= 20:
+            raise RecipeError(f"targets/{self.name}.opset: {self.opset}, expected 13 (scales per channel) to 20")
 
 
 def target_named(name: str) -> Target:

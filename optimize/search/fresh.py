@@ -81,7 +81,7 @@ def architecture_digest(artifact: Artifact) -> str:
 
 
 def export_network(folder: Path, name: str, net: nn.Module, spec: ModelSpec, contract: AnyContract, target: Target,
-                   opset: int) -> Artifact:
+                   opset: int | None) -> Artifact:
     """A network as the target gets it, in ``folder/name``."""
     checkpoint = folder / f"{name}-{CHECKPOINT}"
     checkpoint.mkdir()

@@ -51,7 +51,7 @@ def test_an_export_is_a_whole_artifact(
     checkpoint = checkpoint_of(name, spelling != "float")
     assert artifact.contract == checkpoint.contract
     assert artifact.kind == "onnx"
-    assert set(artifact.files) == {"model.onnx", "golden.npz"}
+    assert set(artifact.files) == {"model.onnx", "golden.npz"} | ({"model_fp16.onnx"} if spelling == "int8" else set())
     assert artifact.model["spelling"] == (None if spelling == "float" else spelling)
     for fact in ("precision", "parameters", "macs"):
         assert artifact.model[fact] == checkpoint.artifact.model[fact]
@@ -220,6 +220,25 @@ def test_an_unknown_target_is_refused_with_the_nearest(run: Callable[..., int],
                                                        capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--target", "jetsn") == 2
     assert "no target 'jetsn'; did you mean 'jetson'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("target", "codec", "message"), [
+    ("tflite", "heatmap", "target 'tflite' has no ONNX file to embed it in"),
+    ("cpu", "udp", "UDP is decoded outside the graph alone")])
+def test_what_cannot_be_embedded_is_refused_before_any_export(
+        run: Callable[..., int], target: str, codec: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ("--set", 'export.embed=["preprocess", "decode"]', "--set", f"codec.name={codec}")
+    assert run("--target", target, *settings) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("runs/tiny/export").exists()
+
+
+def test_embedded_files_come_with_every_model_of_a_run(run: Callable[..., int], tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(recipe.read_text().replace(STEPS, ""))
+    assert run("--set", 'export.embed=["preprocess", "decode"]') == 0
+    for folder in (Path("runs/tiny/export/cpu"), Path("runs/tiny/export/cpu/float")):
+        assert "model_embedded.onnx" in verify_artifact(folder).files
 
 
 def test_a_network_narrower_than_its_recipe_exports_too(tmp_path: Path) -> None:

@@ -10,14 +10,17 @@ from typing import Any
 import onnx
 import pytest
 
-from deploy.export.checkpoint_to_onnx import simplify, to_onnx
+from deploy.export.checkpoint_to_onnx import module_to_onnx, simplify, to_onnx
+from deploy.export.embed import Embedded, embedded_outputs, example_input
+from deploy.export.float16 import FIRST_OPSET_WITH_FLOAT16_SCALES, in_float16
+from deploy.export.qdq import store_integer_weights
 from deploy.export.qdq_lint.mend import mended
 from deploy.export.qdq_lint.rules import lint
 from edgekp.contract import Contract
 from tests import tiny
 from tests.deploy import planted
 from tests.deploy.planted import PLANTS, Plant
-from tests.deploy.quantized_networks import NETWORKS, spelled
+from tests.deploy.quantized_networks import NETWORKS, on_the_grid, spelled
 from train.models import BACKBONES
 
 trt: Any = pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is not installed (extra: tensorrt-check)")
@@ -63,6 +66,40 @@ def test_builds_an_engine_from_a_float_network(name: str) -> None:
     net, _, contract = tiny.network(NETWORKS[name])
     assert isinstance(contract, Contract)
     assert builds(simplify(to_onnx(net, contract, 17)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_builds_an_engine_in_float16_from_every_quantized_network(name: str) -> None:
+    net, contract, _ = on_the_grid(name)
+    model = to_onnx(net, contract, FIRST_OPSET_WITH_FLOAT16_SCALES)
+    store_integer_weights(model)
+    assert builds(in_float16(model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hrnet_lite", "mobilenet_v3, deconv", "pfld"])
+def test_builds_an_engine_in_float16_from_a_float_network(name: str) -> None:
+    """The types of a strongly typed network are those of the file, so that no precision flag is needed."""
+    net, _, contract = tiny.network(NETWORKS[name])
+    model = in_float16(simplify(to_onnx(net, contract, 17)))
+    _, network, _, parsed = parse(model)
+    assert parsed
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    assert {layer.get_output(0).dtype for layer in layers
+            if layer.type == trt.LayerType.CONVOLUTION} == {trt.DataType.HALF}
+    assert builds(model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("codec", ["heatmap", "offset", "simcc", "integral", "regression"])
+def test_builds_an_engine_from_a_network_with_preprocessing_and_decoding_in_it(codec: str) -> None:
+    model = tiny.FACENET if codec == "regression" else tiny.HRNET
+    net, _, contract = tiny.network(tiny.recipe(model=model, codec=codec))
+    parts = ("preprocess", "decode")
+    name, example = example_input(contract, parts, 2)
+    names = (name, *embedded_outputs(contract, parts))
+    assert builds(simplify(module_to_onnx(Embedded(net, contract, parts), example, names, 17, "free")))
 
 
 def test_refuses_the_spelling_of_the_cpu_target_as_the_linter_does() -> None:

@@ -19,7 +19,7 @@ def respell_int8(graph: Graph, places: Sequence[Place]) -> None:
             levels = graph.constants[node.input[0]].astype(np.int16) - UINT8_MIDDLE
             node.input[0] = _constant(graph, f"{node.input[0]}_int8", levels.astype(np.int8))
         _set_zero_point(graph, node, np.zeros(zero.shape, np.int8))
-    for node in list(graph.of_type("Max")):
+    for node in [*graph.of_type("Max"), *graph.of_type("Clip")]:
         source = graph.producer.get(node.input[0])
         if source is not None and source.op_type == "QuantizeLinear" and len(graph.readers[source.output[0]]) == 1:
             rectified = f"{node.output[0]}_relu"
@@ -44,7 +44,7 @@ def rectify_on_the_grid(graph: Graph, places: Sequence[Place]) -> None:
         for node in graph.readers[relu.output[0]]:
             levels, zero = node.output[0], node.input[2]
             node.input[0], node.output[0] = relu.input[0], f"{levels}_before_relu"
-            largest = helper.make_node("Max", [node.output[0], zero], [levels], name=f"{levels}_relu")
+            largest = helper.make_node("Clip", [node.output[0], zero], [levels], name=f"{levels}_relu")
             graph.nodes.insert(graph.nodes.index(node) + 1, largest)
         graph.nodes.remove(relu)
     _write(graph)
