@@ -106,8 +106,14 @@ class SceneContract(Agreement[SceneCodec]):
 
         A keypoint that was not found has score 0 and lies amid those that were, so that a box around all stays small.
         """
-        return [[_completed(xy, score) for xy, score in zip(transform(keypoints_xy, affine), scores, strict=True)]
-                for (keypoints_xy, scores), affine in zip(self.decode(outputs), input_to_image, strict=True)]
+        return [self.place(*people, affine)
+                for people, affine in zip(self.codec.decode(outputs), input_to_image, strict=True)]
+
+    def place(self, keypoints_xy: Float, scores: Float, input_to_image: Float) -> list[Prediction]:
+        """The people of one scene, (P, 18, 2) and (P, 18) as the codec or a GPU finds them in input pixels."""
+        keypoints_xy, scores = coco_from_openpose(keypoints_xy, scores)
+        image_xy = transform(keypoints_xy, input_to_image)
+        return [_completed(xy, score) for xy, score in zip(image_xy, scores, strict=True)]
 
     def decode(self, outputs: dict[str, Float]) -> list[tuple[Float, Float]]:
         """For each scene keypoints (P, 17, 2) in input pixels and scores (P, 17), as the codec says."""

@@ -16,12 +16,14 @@ class Frame:
         bgr: (H, W, 3), as OpenCV reads it; nobody writes into it.
         number: 0 for the first that the source gave; those that were dropped count.
         time_s: when it was taken, by ``time.perf_counter``; of a video file the time that the file says.
+        taken_s: when it had been read, by ``time.perf_counter``.
         waited_ms: how long reading and decoding it took.
     """
 
     bgr: Image
     number: int
     time_s: float
+    taken_s: float
     waited_ms: float = 0.0
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from deploy.runtime.decode_plan import DecodePlan
+from deploy.runtime.gpu.decode_plan import DecodePlan
 from edgekp.preprocess import InputSpec
 from edgekp.sample import Float, Image
 
-KERNELS = Path("deploy/runtime/cuda")
+KERNELS = Path("deploy/runtime/gpu/cuda")
 HERE = Path("tests/deploy/cuda")
 COMPILER = shutil.which("g++")
 SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float16): "f16", np.dtype(np.int8): "i8"}
@@ -58,11 +58,13 @@ class Emulator:
         arguments: list[Any] = []
         for output in outputs:
             arguments += [output, scale, *sizes.get(plan.kernel, lambda output: [])(output)]
-        if plan.kernel in ("decode_heatmaps", "decode_offsets"):
+        if plan.kernel in ("decode_heatmaps", "decode_offsets", "decode_means"):
             arguments += first.shape[2:]
         arguments.append(plan.to_image(crop_to_image))
         if plan.kernel == "decode_heatmaps":
             arguments += [plan.refine, plan.taps, plan.reach]
+        if plan.kernel == "decode_means":
+            arguments.append(plan.sharpest)
         self._run(f"{plan.kernel.replace('decode', 'run')}_{SUFFIX[first.dtype]}", n, k, *arguments, keypoints)
         return keypoints
 

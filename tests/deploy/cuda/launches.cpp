@@ -1,6 +1,8 @@
 // The kernels as functions that Python can call: grid and block as on a GPU, and the seed of the threads' order.
 #include "gpu_of_fibers.h"
 
+#include <utility>
+
 #include "keypoints.cu"
 
 #define LAUNCH(GRID, BLOCK, CALL) return gpu::launch(GRID, BLOCK, seed, [=] { CALL; })
@@ -26,6 +28,10 @@ const char* emulator_error() { return gpu::error; }
     int run_coordinates_##SUFFIX(unsigned seed, int n, int k, const TYPE* coordinates, float scale,                  \
                                  const float* to_image, float* keypoints) {                                          \
         LAUNCH(dim3(k, n), 32, decode_coordinates_##SUFFIX(coordinates, scale, to_image, keypoints));                \
+    }                                                                                                                \
+    int run_means_##SUFFIX(unsigned seed, int n, int k, const TYPE* maps, float scale, int h, int w,                 \
+                           const float* to_image, float sharpest, float* keypoints) {                                \
+        LAUNCH(dim3(k, n), MAP_THREADS, decode_means_##SUFFIX(maps, scale, h, w, to_image, sharpest, keypoints));    \
     }
 
 TOP_DOWN_LAUNCHES(float, f32)
@@ -55,4 +61,32 @@ int run_crop(unsigned seed, int n, const unsigned char* pixels, int height, int 
     LAUNCH(dim3((h * w + CROP_THREADS - 1) / CROP_THREADS, n), CROP_THREADS,
            crop_pictures(pixels, height, width, 3 * width, to_image, h, w, normalisation, nearest, inputs));
 }
+}
+
+// As cuLaunchKernel is called: a kernel by its name, and the addresses of its arguments.
+template <class... Arguments, size_t... At>
+int launch_by_addresses(void (*kernel)(Arguments...), dim3 grid, dim3 block, unsigned seed, void** addresses,
+                        std::index_sequence<At...>) {
+    return gpu::launch(grid, block, seed, [=] { kernel(*(Arguments*)addresses[At]...); });
+}
+
+template <class... Arguments>
+int launch_by_addresses(void (*kernel)(Arguments...), dim3 grid, dim3 block, unsigned seed, void** addresses) {
+    return launch_by_addresses(kernel, grid, block, seed, addresses, std::index_sequence_for<Arguments...>());
+}
+
+#define KERNEL(NAME) \
+    if (!strcmp(name, #NAME)) return launch_by_addresses(NAME, dim3(x, y), dim3(block), seed, addresses);
+#define KERNELS_OF_A_TYPE(SUFFIX) \
+    KERNEL(decode_heatmaps_##SUFFIX) KERNEL(decode_offsets_##SUFFIX) KERNEL(decode_simcc_##SUFFIX) \
+    KERNEL(decode_coordinates_##SUFFIX) KERNEL(decode_means_##SUFFIX)
+
+extern "C" int launch_kernel(const char* name, unsigned seed, unsigned x, unsigned y, unsigned block,
+                             void** addresses) {
+    KERNELS_OF_A_TYPE(f32)
+    KERNELS_OF_A_TYPE(f16)
+    KERNELS_OF_A_TYPE(i8)
+    KERNEL(find_scene_peaks) KERNEL(score_scene_limbs) KERNEL(assemble_people) KERNEL(crop_pictures)
+    snprintf(gpu::error, sizeof gpu::error, "no kernel %s", name);
+    return 1;
 }

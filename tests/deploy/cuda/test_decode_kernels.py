@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploy.runtime.decode_plan import LONGEST_REACH, plan_of
-from edgekp.codecs import CODECS, Codec, Heatmap, HeatmapOffset, Regression, SimCC, build_codec
+from deploy.runtime.gpu.decode_plan import LONGEST_REACH, plan_of
+from edgekp.codecs import CODECS, Codec, Heatmap, HeatmapOffset, Integral, Regression, SimCC, build_codec
 from edgekp.preprocess import transform
 from edgekp.sample import Float
 from tests.deploy.cuda.emulated import Emulator
@@ -95,6 +95,24 @@ def test_offsets_are_read_at_the_highest_cell(gpu: Emulator, rng: np.random.Gene
     check(gpu, codec, [maps, offsets], rng)
 
 
+@pytest.mark.parametrize("input_hw", [(256, 192), (112, 112), (60, 44), (8, 8)])
+@pytest.mark.parametrize("sigma", [0.7, 2.0, 6.0])
+def test_means_decode_as_the_codec_does(
+        gpu: Emulator, sigma: float, input_hw: tuple[int, int], rng: np.random.Generator) -> None:
+    codec = Integral(input_hw, sigma=sigma)
+    check(gpu, codec, maps_of(codec, rng), rng)
+
+
+def test_logits_that_are_not_finite_have_no_weight(gpu: Emulator, rng: np.random.Generator) -> None:
+    codec = Integral((64, 48))
+    maps = maps_of(codec, rng)[0]
+    flat = maps.reshape(N, K, -1)
+    flat[0, 0], flat[0, 1], flat[0, 2], flat[0, 3] = np.nan, -np.inf, np.inf, 0.25  # no number, and no difference
+    flat[0, 4, ::3], flat[0, 5, 100], flat[0, 6, 7] = np.nan, np.inf, -np.inf
+    flat[0, 7, 191], flat[0, 8, 0], flat[0, 9, [3, 150]] = 3e38, -3e38, 90.0
+    check(gpu, codec, [maps], rng)
+
+
 @pytest.mark.parametrize("smoothing", ["gaussian", "standard"])
 @pytest.mark.parametrize("input_hw", [(256, 192), (50, 34), (7, 5)])
 def test_bins_decode_as_the_codec_does(
@@ -111,8 +129,8 @@ def test_coordinates_decode_as_the_codec_does(gpu: Emulator, rng: np.random.Gene
     check(gpu, Regression((112, 96)), [coordinates], rng)
 
 
-@pytest.mark.parametrize("codec", [Heatmap((128, 96)), HeatmapOffset((128, 96)), SimCC((128, 96)),
-                                   Regression((128, 96))], ids=lambda codec: type(codec).__name__)
+@pytest.mark.parametrize("codec", [Heatmap((128, 96)), HeatmapOffset((128, 96)), Integral((128, 96)),
+                                   SimCC((128, 96)), Regression((128, 96))], ids=lambda codec: type(codec).__name__)
 @pytest.mark.parametrize("kind", [np.float16, np.int8])
 def test_half_and_quantized_outputs_are_what_their_numbers_stand_for(
         gpu: Emulator, codec: Codec, kind: Any, rng: np.random.Generator) -> None:
@@ -141,7 +159,7 @@ def test_halves_are_read_as_numpy_reads_them(library: ctypes.CDLL) -> None:
 
 @pytest.mark.parametrize("name", CODECS)
 def test_what_the_kernels_do_not_decode_has_no_plan(name: str) -> None:
-    known = name in ("heatmap", "offset", "simcc", "regression")
+    known = name in ("heatmap", "offset", "integral", "simcc", "regression")
     assert (plan_of(build_codec(name, (64, 64), {})) is not None) == known
 
 

@@ -19,6 +19,12 @@
         decode_heatmap_and_offset(Stored<TYPE>{maps, scale}, Stored<TYPE>{offsets, offset_scale},                     \
                                   MapSize{height, width}, cell_to_image, keypoints, of_warps);                        \
     }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(MAP_THREADS) decode_means_##SUFFIX(                                  \
+        const TYPE* maps, float scale, int height, int width, const float* cell_to_image, float sharpest,             \
+        float* keypoints) {                                                                                           \
+        __shared__ MeanShared shared;                                                                                 \
+        decode_mean(Stored<TYPE>{maps, scale}, MapSize{height, width}, cell_to_image, sharpest, keypoints, shared);   \
+    }                                                                                                                 \
     extern "C" __global__ void __launch_bounds__(64) decode_simcc_##SUFFIX(                                           \
         const TYPE* x, float scale_x, int bins_x, const TYPE* y, float scale_y, int bins_y,                           \
         const float* bin_to_image, float* keypoints) {                                                                \

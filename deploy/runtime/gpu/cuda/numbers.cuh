@@ -1,6 +1,10 @@
 // What the numbers of a network's outputs are, 16 bytes at a time. Knows no map and no keypoint.
 #pragma once
 
+#ifndef INFINITY
+#define INFINITY __int_as_float(0x7f800000)  // NVRTC has no math.h
+#endif
+
 #ifndef EMULATED
 struct Half {
     unsigned short bits;

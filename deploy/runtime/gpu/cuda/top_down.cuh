@@ -106,6 +106,68 @@ __device__ __forceinline__ void decode_heatmap(Stored<T> maps, MapSize size, con
                        peak.height);
 }
 
+// What the cells of a map weigh together, and the moments of their weights about the heaviest of them.
+struct Mass {
+    float weight, across, down;
+};
+
+struct MeanShared {
+    Peak of_warps[MAP_THREADS / 32];
+    Mass masses[MAP_THREADS];
+};
+
+template <class T>
+__device__ __forceinline__ Peak highest_finite(Stored<T> map, int count) {
+    Peak best = no_peak();
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+        const float value = map.at(i);
+        if (is_finite(value) && value > best.height) best = {value, i};
+    }
+    return best;
+}
+
+// The sum of all threads' masses, in thread 0: halves of the block are added until one is left.
+__device__ __forceinline__ Mass mass_of_block(Mass mine, Mass* masses) {
+    masses[threadIdx.x] = mine;
+    for (unsigned half = MAP_THREADS / 2; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x >= half) continue;
+        const Mass other = masses[threadIdx.x + half];
+        Mass& sum = masses[threadIdx.x];
+        sum = {sum.weight + other.weight, sum.across + other.across, sum.down + other.down};
+    }
+    return masses[0];
+}
+
+// The mean cell under the softmax of a map of logits; a logit that is not finite has no weight. The score is the height
+// of the softmax's peak as a share of the height, 1 / `sharpest`, that the sharpest map would have, and at most 1.
+template <class T>
+__device__ __forceinline__ void decode_mean(Stored<T> maps, MapSize size, const float* cell_to_image, float sharpest,
+                                            float* keypoints, MeanShared& shared) {
+    const size_t number = (size_t)blockIdx.y * gridDim.x + blockIdx.x;
+    const Stored<T> map = {maps.first + number * size.cells(), maps.scale};
+    const Peak peak = highest_of_block(highest_finite(map, size.cells()), shared.of_warps);
+    if (peak.at == NOWHERE) {  // the same in all threads
+        if (threadIdx.x == 0)
+            write_keypoint(keypoints, cell_to_image, 0.5f * (size.width - 1), 0.5f * (size.height - 1), 0.0f);
+        return;
+    }
+    const int column = peak.at % size.width, row = peak.at / size.width;
+    Mass mass = {0.0f, 0.0f, 0.0f};
+    for (int i = threadIdx.x; i < size.cells(); i += blockDim.x) {
+        const float value = map.at(i);
+        if (!is_finite(value)) continue;
+        const float weight = expf(value - peak.height);
+        mass.weight += weight;
+        mass.across = fmaf(weight, (float)(i % size.width - column), mass.across);
+        mass.down = fmaf(weight, (float)(i / size.width - row), mass.down);
+    }
+    mass = mass_of_block(mass, shared.masses);
+    if (threadIdx.x == 0)
+        write_keypoint(keypoints, cell_to_image, column + mass.across / mass.weight, row + mass.down / mass.weight,
+                       fminf(sharpest / mass.weight, 1.0f));
+}
+
 // The highest cell and the offset, in cells, that is read there; channels 2k and 2k + 1 are those of keypoint k.
 template <class T>
 __device__ __forceinline__ void decode_heatmap_and_offset(Stored<T> maps, Stored<T> offsets, MapSize size,

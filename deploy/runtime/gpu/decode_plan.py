@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, pi
 
 import numpy as np
 
-from edgekp.codecs import Codec, Heatmap, HeatmapOffset, Regression, SimCC
+from edgekp.codecs import Codec, Heatmap, HeatmapOffset, Integral, Regression, SimCC
 from edgekp.codecs.dark import BLUR_REACH_IN_SIGMAS
+from edgekp.codecs.grid import Grid
 from edgekp.preprocess import compose
 from edgekp.sample import Float
 
@@ -25,12 +26,14 @@ class DecodePlan:
         to_input: (2, 3) affine from the kernel's units (cells, bins, fractions of the input) to input pixels.
         refine: position in REFINES, for heatmaps.
         taps: (2 reach + 1,) float32 weights of DARK's blur, which sum to 1.
+        sharpest: 1 over the height of a softmax's peak that scores 1, for means.
     """
 
     kernel: str
     to_input: Float
     refine: int = 0
     taps: Float = field(default_factory=lambda: np.ones(1, np.float32))
+    sharpest: float = 1.0
 
     @property
     def reach(self) -> int:
@@ -49,9 +52,11 @@ def plan_of(codec: Codec) -> DecodePlan | None:
         if reach > LONGEST_REACH:
             return None
         refine = REFINES.index(codec.refine)
-        return DecodePlan("decode_heatmaps", _cells_to_input(codec), refine, _blur_taps(codec.sigma, reach))
+        return DecodePlan("decode_heatmaps", _cells_to_input(codec.grid), refine, _blur_taps(codec.sigma, reach))
     if isinstance(codec, HeatmapOffset):
-        return DecodePlan("decode_offsets", _cells_to_input(codec.heatmap))
+        return DecodePlan("decode_offsets", _cells_to_input(codec.heatmap.grid))
+    if isinstance(codec, Integral):
+        return DecodePlan("decode_means", _cells_to_input(codec.grid), sharpest=2 * pi * codec.sigma**2)
     if isinstance(codec, SimCC):
         return DecodePlan("decode_simcc", _scale_and_shift((1 / codec.split, 1 / codec.split), (0.0, 0.0)))
     if isinstance(codec, Regression):
@@ -65,8 +70,8 @@ def _blur_taps(sigma: float, reach: int) -> Float:
     return np.asarray(taps / taps.sum(), dtype=np.float32)
 
 
-def _cells_to_input(codec: Heatmap) -> Float:
-    return _scale_and_shift(codec.grid.stride_xy, (codec.grid.origin, codec.grid.origin))
+def _cells_to_input(grid: Grid) -> Float:
+    return _scale_and_shift(grid.stride_xy, (grid.origin, grid.origin))
 
 
 def _scale_and_shift(scale_xy: tuple[float, float], shift_xy: tuple[float, float]) -> Float:

@@ -38,9 +38,11 @@ class Gpu:
 
 
 class Stream(Protocol):
-    """An own queue of work; ``handle`` is the address that TensorRT is given."""
+    """An own queue of work."""
 
-    handle: int
+    @property
+    def handle(self) -> int:
+        """The address that TensorRT is given."""
 
 
 class CudaDriver(Protocol):
