@@ -38,7 +38,7 @@ from eval.verdict import (
     write_output,
 )
 
-BACKENDS = ("onnx", "tflite")
+BACKENDS = {kind: kind for kind in ("onnx", "tflite", "torchscript", "openvino")} | {"trt": "onnx"}  # by what they run
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -49,10 +49,10 @@ def _run(arguments: argparse.Namespace) -> int:
         print(run_table(read_json(folder / "metrics.json")))
         return 0
     artifact = verify_artifact(arguments.artifact)
-    if arguments.backend not in (None, artifact.kind):
+    if BACKENDS.get(arguments.backend, artifact.kind) != artifact.kind:
         raise ArtifactError(f"{artifact.folder}: holds a '{artifact.kind}', --backend asks for '{arguments.backend}'")
     truth = read_ground_truth(_needed(arguments.data, "--data"), artifact.contract.skeleton, arguments.images)
-    results = predict([artifact], truth)[0]
+    results = predict([artifact], truth, arguments.backend)[0]
     if not results:
         raise ArtifactError(f"{artifact.folder}: nothing was found, or every output is NaN or infinite; there is "
                             "nothing to measure")
@@ -185,7 +185,8 @@ def _add_run(commands: Any) -> None:
     parser = _stage_command(commands, "run", "metrics of an artifact, or of all models of a recipe's run", _run)
     parser.add_argument("--artifact", type=Path, metavar="DIR", help="measure this artifact instead of a recipe's run")
     _add_data(parser)
-    parser.add_argument("--backend", choices=BACKENDS, help="refuse an artifact for another runtime")
+    parser.add_argument("--backend", choices=BACKENDS, help="refuse an artifact for another runtime; trt runs "
+                        "the engine beside an ONNX model")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the metrics")
     parser.add_argument("--predictions", type=Path, metavar="FILE", help="write the predictions, COCO results format")
 

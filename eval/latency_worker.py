@@ -31,6 +31,7 @@ FEWEST_WARM_UPS = 5
 FEWEST_ROUNDS = 20
 THREADS = 1
 RUNTIMES = {"onnx": ("onnxruntime",), "tflite": ("ai_edge_litert", "tflite_runtime", "tensorflow"),
+            "torchscript": ("torch",), "openvino": ("openvino",),
             "checkpoint": ("torch",)}  # the modules that run artifacts of a kind, the first that is there
 CLOCK = "thread_cpu"  # all of these compute in the calling thread
 

@@ -26,15 +26,15 @@ BATCH = 16
 Batch = tuple[list[Instance], Float, Float]  # N instances, (N, 3, h, w) inputs, (N, 2, 3) crop to image
 
 
-def predict(artifacts: Sequence[Artifact], truth: GroundTruth) -> list[list[Result]]:
+def predict(artifacts: Sequence[Artifact], truth: GroundTruth, backend: str | None = None) -> list[list[Result]]:
     """Results of each model for the measured instances, in COCO's format with ``annotation_id`` and ``bbox``.
 
     An instance for which a network's output holds NaN or infinity gets no result. Models of whole scenes are given no
-    boxes: their results are those of whom they find, without these two.
+    boxes: their results are those of whom they find, without these two. ``backend`` is that of ``open_session``.
     """
     contract, names = artifacts[0].contract, [str(artifact.folder) for artifact in artifacts]
     with ExitStack() as stack:
-        sessions = [stack.enter_context(closing(open_session(artifact, _cores()))) for artifact in artifacts]
+        sessions = [stack.enter_context(closing(open_session(artifact, _cores(), backend))) for artifact in artifacts]
         say(f"eval: {len(sessions)} model(s) on {len(truth.labels.instances)} instances of {truth.labels.path}")
         if isinstance(contract, SceneContract):
             return predict_scenes(names, sessions, contract, truth)

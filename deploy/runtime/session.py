@@ -19,15 +19,28 @@ class Session(Protocol):
         """Give back what the runtime holds; the session cannot be used afterwards."""
 
 
-def open_session(artifact: Artifact, threads: int = 1) -> Session:
-    """The session for an artifact's format. Each runtime is imported only when its format is opened."""
+def open_session(artifact: Artifact, threads: int = 1, backend: str | None = None) -> Session:
+    """The session for an artifact's format, or for the engine beside its model with the backend ``trt``.
+
+    Each runtime is imported only when its format is opened.
+    """
+    if backend == "trt":
+        from deploy.runtime.trt.trt_session import TrtSession
+        return TrtSession.of(artifact)
     if artifact.kind == "onnx":
         from deploy.runtime.onnx_session import OnnxSession
         return OnnxSession.of(artifact, threads)
     if artifact.kind == "tflite":
         from deploy.runtime.tflite_session import TFLiteSession
         return TFLiteSession.of(artifact, threads)
+    if artifact.kind == "torchscript":
+        from deploy.runtime.torchscript_session import TorchScriptSession
+        return TorchScriptSession(artifact, threads)
+    if artifact.kind == "openvino":
+        from deploy.runtime.openvino_session import OpenVINOSession
+        return OpenVINOSession(artifact, threads)
     if artifact.kind == "checkpoint":
         from deploy.runtime.torch_session import TorchSession
         return TorchSession(artifact, threads)
-    raise ArtifactError(f"{artifact.folder}: no runtime here for '{artifact.kind}'; known: onnx, tflite, checkpoint")
+    raise ArtifactError(f"{artifact.folder}: no runtime here for '{artifact.kind}'; known: onnx, tflite, torchscript, "
+                        "openvino, checkpoint")

@@ -69,7 +69,7 @@ def test_a_truncated_model_is_refused(folder: Path) -> None:
 
 def test_a_format_without_a_runtime_is_refused(folder: Path) -> None:
     sign_again(folder, kind="coreml")
-    with pytest.raises(ArtifactError, match="no runtime here for 'coreml'; known: onnx, tflite, checkpoint"):
+    with pytest.raises(ArtifactError, match="no runtime here for 'coreml'; known: onnx, tflite"):
         open_session(open_artifact(folder))
 
 

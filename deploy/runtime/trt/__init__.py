@@ -1,0 +1,1 @@
+"""TensorRT: engines built, stamped, opened and run."""
