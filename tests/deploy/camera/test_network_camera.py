@@ -1,0 +1,120 @@
+"""A network camera on this machine, read by the FFmpeg in OpenCV: switched off, silent, and back again."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+
+from deploy.runtime.camera import Camera, CameraLost, Patience, stream
+from deploy.runtime.camera.source import Wish, source_of
+from deploy.runtime.frame import Frame
+
+PATIENCE = Patience(pauses_s=(0.05, 0.1))
+
+
+class NetworkCamera:
+    """Sends the pictures of 100 frames a second to whoever connects, each a grey that tells its number."""
+
+    def __init__(self) -> None:
+        self.silent = False
+        self.cut = threading.Event()
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.settimeout(0.05)
+        self._ended = threading.Event()
+        self._numbers = itertools.count()
+        self.address = f"http://127.0.0.1:{self._server.getsockname()[1]}/video?password=secret"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while not self._ended.is_set():
+            try:
+                viewer, _ = self._server.accept()
+            except TimeoutError:
+                continue
+            except OSError:  # closed
+                return
+            threading.Thread(target=self._send, args=(viewer,), daemon=True).start()
+
+    def _send(self, viewer: socket.socket) -> None:
+        with viewer:
+            viewer.recv(4096)
+            viewer.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=next\r\n\r\n")
+            while not self._ended.wait(0.01) and not self.cut.is_set():
+                if self.silent:
+                    continue
+                grey = np.full((48, 64, 3), next(self._numbers) % 256, np.uint8)
+                jpeg = cv2.imencode(".jpg", grey)[1].tobytes()
+                head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                try:
+                    viewer.sendall(head.encode() + jpeg + b"\r\n")
+                except OSError:
+                    return
+
+    def close(self) -> None:
+        self._ended.set()
+        self._server.close()
+
+
+@pytest.fixture
+def remote() -> Iterator[NetworkCamera]:
+    remote = NetworkCamera()
+    yield remote
+    remote.close()
+
+
+def frame_after(camera: Camera, number: int, within_s: float = 8.0) -> Frame:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            frame = camera.next(0.1)
+        except CameraLost:
+            continue
+        assert frame is not None
+        if frame.number > number:
+            return frame
+    raise AssertionError(camera.counts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["cut", "silent"])
+def test_a_network_camera_comes_back(fault: str, remote: NetworkCamera, monkeypatch: pytest.MonkeyPatch,
+                                     capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(stream, "TIMEOUT_S", 1.0)
+    with Camera(source_of(remote.address, Wish()), every_frame=False, patience=PATIENCE) as camera:
+        frame = frame_after(camera, 10)
+        assert frame.bgr.shape == (48, 64, 3)
+        if fault == "cut":
+            remote.cut.set()
+        else:
+            remote.silent = True
+        time.sleep(1.5)
+        remote.cut.clear()
+        remote.silent = False
+        last = camera.counts.read
+        assert frame_after(camera, last + 5).time_s > frame.time_s + 1.0
+    assert camera.counts.reconnects >= 1
+    err = capfd.readouterr().err
+    assert err.count("camera lost") == err.count("camera back") == camera.counts.reconnects
+    assert len(err.splitlines()) == 2 * camera.counts.reconnects  # nothing of OpenCV or FFmpeg
+    assert "secret" not in err
+
+
+@pytest.mark.slow
+def test_a_network_camera_gives_the_newest_frame_although_the_loop_is_slow(remote: NetworkCamera) -> None:
+    with Camera(source_of(remote.address, Wish()), every_frame=False, patience=PATIENCE) as camera:
+        frame_after(camera, 5)
+        behind = []
+        for _ in range(6):
+            time.sleep(0.1)
+            sent = next(remote._numbers)
+            frame = camera.next()
+            assert frame is not None
+            behind.append((sent - round(float(frame.bgr.mean()))) % 256)
+    assert max(behind) <= 12  # a tenth of a second for the way; a queue would grow by ten with each frame
