@@ -41,7 +41,7 @@ DEVICE = Layer(("edgekp", "deploy.runtime"), frozenset({"numpy", "cv2"}), BACKEN
 CHECKPOINT = Layer(("edgekp", "train.models"), frozenset({"numpy", "torch"}))
 # An export is verified through the runtime that will run it, so deploy.runtime is below deploy.export.
 EXPORT = Layer(("edgekp", "train.models", "deploy.runtime", "deploy.export"), frozenset(
-    {"numpy", "torch", "onnx", "onnxslim"}), frozenset({"ai_edge_litert", "flatbuffers"}))
+    {"numpy", "torch", "onnx", "onnxslim"}), frozenset({"ai_edge_litert", "flatbuffers", "onnxruntime"}))
 EVAL = Layer(("edgekp", "deploy.runtime", "eval"), frozenset(
     {"numpy", "cv2", "onnx", "scipy", "matplotlib", "jinja2", "markupsafe"}))  # markupsafe is jinja2's
 # A budget is kept where it is spent: what a step gives is exported, run and judged by the very gate of the run.
@@ -52,6 +52,7 @@ LAYERS = {"edgekp/preprocess.py": PICTURES, "edgekp/show_targets.py": PICTURES,
           "edgekp/codecs/gaussian_kernel.py": KERNEL, "edgekp/codecs/openpose_kernel.py": KERNEL,
           "edgekp/importers": DATA, "edgekp/doctor": DATA, "edgekp": CONTRACT, "train": TRAIN, "optimize": OPTIMIZE,
           "deploy/export": EXPORT, "deploy/runtime/torch_session.py": CHECKPOINT,
+          "deploy/runtime/torchscript_session.py": CHECKPOINT,
           "deploy": DEVICE, "eval": EVAL}  # the first name that fits a file is its layer
 
 
@@ -143,8 +144,8 @@ def test_a_planted_violation_is_found(path: str, source: str) -> None:
     ("edgekp/doctor/page.py", "def f():\n    import jinja2"),
     ("edgekp/codecs/heatmap.py", "from . import regression\nfrom ..sample import Float"),
     ("deploy/runtime/session.py", "def f():\n    import onnxruntime"),
-    ("deploy/runtime/trt_session.py", "import tensorrt"),
-    ("deploy/runtime/pycuda_driver.py", "import pycuda.driver"),
+    ("deploy/runtime/trt/trt_session.py", "import tensorrt"),
+    ("deploy/runtime/gpu/pycuda_driver.py", "import pycuda.driver"),
     ("deploy/export/checkpoint_to_onnx.py", "from train.models import build\nimport train.models.heads"),
     ("eval/predict.py", "from deploy.runtime.session import open_session"),
 ])
@@ -154,7 +155,8 @@ def test_what_the_table_allows_passes(path: str, source: str) -> None:
 
 # What a device need not have: the host's packages and stages, and every backend until a model of its kind is opened.
 BLOCKED = sorted({"torch", "torchvision", "onnx", "onnxslim", "tensorflow", "safetensors", "scipy", "matplotlib",
-                  "pycocotools", "tqdm", "numba", "jinja2", "train", "optimize", "eval", "deploy.export"} | BACKENDS)
+                  "pycocotools", "tqdm", "numba", "jinja2", "tomllib", "tomli", "train",
+                  "optimize", "eval", "deploy.export"} | BACKENDS)
 BLOCKER = f"""
 import runpy, sys
 class Blocker:

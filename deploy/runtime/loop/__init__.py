@@ -1,0 +1,1 @@
+"""The loop of a camera: options, threads, and what comes out."""
