@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from time import perf_counter
 
 from deploy.runtime.camera import Camera, open_camera
@@ -46,9 +46,10 @@ def run_on_camera(parser: argparse.ArgumentParser, target: str, kind: str, open_
 
 
 def _run(artifact: Artifact, arguments: argparse.Namespace, open_estimator: OpenEstimator, stack: ExitStack) -> int:
-    stop = stack.enter_context(stopped_by_signals())
+    camera = stack.enter_context(open_camera(
+        arguments.camera, every_frame=False if arguments.real_time else None, size_wh=arguments.size,
+        fps=arguments.fps, loop=arguments.loop))
     lines = stack.enter_context(json_lines(arguments.json)) if arguments.json else None
-    camera = stack.enter_context(_opened_camera(arguments))
     video = stack.enter_context(VideoFile(arguments.save, camera.fps)) if arguments.save else None
     estimator = stack.enter_context(closing(open_estimator(artifact, arguments)))
     tracker = Tracker(artifact.contract.skeleton, most_people=arguments.most_people, score=arguments.score,
@@ -57,19 +58,11 @@ def _run(artifact: Artifact, arguments: argparse.Namespace, open_estimator: Open
                           most_people=arguments.most_people, detect_every=arguments.detect_every)
     window = stack.enter_context(closing(Window())) if _wants_window(arguments) else None
     say(f"camera: {camera.describe()}")
-    with Outputs(artifact.contract.skeleton, lines, video, has_window=window is not None,
-                 least_score=arguments.score) as outputs:
+    with stopped_by_signals() as stop, Outputs(artifact.contract.skeleton, lines, video, least_score=arguments.score,
+                                               has_window=window is not None) as outputs:
         done = Loop(camera, estimator, finder, tracker, outputs, window).run(arguments.frames, stop)
     _tell(artifact, camera, outputs, done, to_stderr=arguments.json == "-")
     return 0
-
-
-@contextmanager
-def _opened_camera(arguments: argparse.Namespace) -> Iterator[Camera]:
-    every_frame = False if arguments.real_time else None
-    with open_camera(arguments.camera, every_frame=every_frame, size_wh=arguments.size, fps=arguments.fps,
-                     loop=arguments.loop) as camera:
-        yield camera
 
 
 def _detector(artifact: Artifact, arguments: argparse.Namespace, stack: ExitStack) -> Detect | None:

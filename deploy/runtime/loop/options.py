@@ -7,12 +7,12 @@ from pathlib import Path
 
 from deploy.runtime.detectors import LAYOUTS
 from deploy.runtime.people.find_people import POLICIES
-from edgekp.cli import add_debug
+from edgekp.cli import Parser, add_debug
 
 
 def camera_parser(prog: str, runs_on: str, target: str) -> argparse.ArgumentParser:
     """A parser for a command that runs a model on a camera's pictures."""
-    parser = argparse.ArgumentParser(prog=prog, description=f"Keypoints of the people before a camera, by {runs_on}.")
+    parser = Parser(prog=prog, description=f"Keypoints of the people before a camera, by {runs_on}.")
     parser.add_argument("--artifact", type=Path, metavar="DIR",
                         help=f"folder of an exported model (default: the newest runs/*/export/{target})")
     _add_input(parser.add_argument_group("what is looked at"))
