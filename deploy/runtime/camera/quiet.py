@@ -13,6 +13,9 @@ FFMPEG_QUIET = "-8"  # AV_LOG_QUIET of FFmpeg; read when OpenCV first uses it
 def opencv() -> None:
     """Silence OpenCV and FFmpeg, unless the user has set how much they say."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
-    if "OPENCV_LOG_LEVEL" not in os.environ:
-        set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4, or 5
-        set_level(SILENT)
+    if "OPENCV_LOG_LEVEL" in os.environ:
+        return
+    if hasattr(cv2, "setLogLevel"):  # OpenCV 4
+        cv2.setLogLevel(SILENT)
+    else:
+        cv2.utils.logging.setLogLevel(SILENT)
