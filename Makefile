@@ -18,7 +18,7 @@ RUN_PYTHON = $(VENV)/bin/python
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train optimize search export eval gate report test bench bench-gates gpu-check reproduce-claims lint clean
+.PHONY: help setup demo train optimize search export eval gate report test bench bench-gates gpu-check reproduce-claims soak faults fuzz lint clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  make \1 - /p' Makefile | awk -F ' - ' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -99,6 +99,17 @@ bench-gates: setup  ## how often the gates are right, beside the naive rules -> 
 reproduce-claims: setup  ## the sources' claims put to the test at small scale -> runs/claims.json; 45 minutes
 	@$(RUN_PYTHON) -m benchmarks.claims $(ARGS)
 
+soak: setup  ## the camera loop for half an hour before a camera with every fault there is -> runs/soak.json
+	@$(RUN_PYTHON) -m benchmarks.soak $(ARGS)
+
+faults: setup  ## faults made on purpose: what is lost, what is silent -> runs/faults.json; 25 minutes
+	@$(RUN_PYTHON) -m benchmarks.faults $(ARGS)
+
+# atheris has wheels for Linux and Python 3.11 to 3.13 alone, so it is in no other set of extras.
+fuzz:  ## fuzz every parser of foreign files: make fuzz ARGS="coco --minutes 3" -> runs/fuzz; 15 minutes each, resumable
+	@$(MAKE) --no-print-directory setup EXTRAS=$(EXTRAS),fuzz
+	@$(RUN_PYTHON) -m fuzz $(or $(ARGS),all)
+
 # Without setup: a Jetson has packages of its own, and other machines with a GPU may reach no registry.
 gpu-check:  ## all that needs a GPU; without one it is skipped, with the reasons -> runs/gpu-check.json
 	@$(firstword $(wildcard $(RUN_PYTHON)) $(PYTHON)) -m benchmarks.gpu_check $(ARGS)
@@ -109,4 +120,4 @@ lint: setup  ## ruff, and mypy --strict
 
 clean:  ## caches and build leftovers; runs/ and the virtual environment stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find edgekp train optimize deploy eval tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find edgekp train optimize deploy eval benchmarks fuzz tests -name __pycache__ -type d -prune -exec rm -rf {} +

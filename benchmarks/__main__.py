@@ -11,6 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from edgekp.atomic import write_file
+from edgekp.cli import Parser, add_debug, run
+
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # before numpy is loaded: what is compared is one thread against one thread
 
@@ -20,18 +23,21 @@ Record = dict[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = Parser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS, *TRAININGS],
                         help=f"which ones (default: all but {', '.join(TRAININGS)}, which trains for minutes)")
     parser.add_argument("--out", type=Path, default=Path("runs/bench.json"))
-    arguments = parser.parse_args(argv)
+    add_debug(parser)
+    return run(_measure, parser, argv)
+
+
+def _measure(arguments: argparse.Namespace) -> int:
     records = []
     for name in arguments.names or BENCHMARKS:
         for record in _records(name)():
             records.append(record)
             print(record["line"] if "line" in record else line(record), flush=True)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(records, indent=1) + "\n")
+    write_file(arguments.out, json.dumps(records, indent=1) + "\n")
     return 0
 
 

@@ -23,6 +23,7 @@ from deploy.export.target import FOLDER, target_named
 from deploy.export.verify import embedded_session, float16_session
 from deploy.runtime.session import open_session
 from edgekp.artifact import open_artifact
+from edgekp.cli import Parser, add_debug, run
 from edgekp.coco import read_coco
 from edgekp.contract import Contract
 from edgekp.data_folder import locate
@@ -76,10 +77,14 @@ def targets_here() -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.export_parity", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.export_parity", description=__doc__)
     parser.add_argument("--recipe", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="a float one")
-    arguments = parser.parse_args()
+    add_debug(parser)
+    return run(_compare, parser)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(arguments.checkpoint)
     assert isinstance(checkpoint.contract, Contract)
     sets = load_recipe(arguments.recipe).data.val

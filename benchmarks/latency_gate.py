@@ -132,7 +132,7 @@ def calibrated(baseline: Path, folder: Path) -> Path:
 def slowed(baseline: Path, folder: Path, nodes: int) -> Path:
     """The same answers by ``nodes`` more 1 x 1 convolutions with the identity, in front of the last convolution."""
     artifact = open_artifact(baseline)
-    model = onnx.load(artifact.model_path)
+    model = onnx.load_from_string(artifact.read_model())
     graph = model.graph
     last = next(node for node in reversed(graph.node) if node.op_type == "Conv")
     weights = next(entry for entry in graph.initializer if entry.name == last.input[1])

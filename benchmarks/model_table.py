@@ -19,6 +19,7 @@ from deploy.export.checkpoint_to_onnx import simplify, to_onnx
 from deploy.runtime.onnx_session import OnnxSession
 from deploy.runtime.session import Session
 from edgekp.atomic import write_file
+from edgekp.cli import Parser, add_debug, run
 from edgekp.preprocess import InputSpec
 from edgekp.recipe import CodecChoice, Data, Model, Recipe, Train
 from edgekp.sample import Float
@@ -90,10 +91,14 @@ class Turns:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.model_table", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.model_table", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="timed calls of each network (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("docs/models.md"))
-    arguments = parser.parse_args(argv)
+    add_debug(parser)
+    return run(_measure, parser, argv)
+
+
+def _measure(arguments: argparse.Namespace) -> int:
     core = pin_to_one_core()
     torch.set_num_threads(THREADS)
     sessions = []

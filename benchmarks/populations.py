@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import brentq
 
-from edgekp.coco import read_json
+from edgekp.json_file import read_labels
 from edgekp.recipe import Eval
 from edgekp.sample import Float, Int
 from edgekp.skeletons import COCO17, IBUG68, Skeleton
@@ -146,7 +146,7 @@ def _moved(results: list[Result], k: int, amount: float) -> list[Result]:
 
 
 def _changing_places(labels: Path, real: RealSet, first: list[Result], second: list[Result]) -> tuple[Scored, Scored]:
-    document = read_json(labels)
+    document = read_labels(labels)
     beyond = 1 + max(entry["id"] for section in ("images", "annotations") for entry in document[section])
 
     def with_copies(entries: list[dict[str, Any]], others: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:

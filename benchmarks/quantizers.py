@@ -26,7 +26,7 @@ from deploy.export.checkpoint_to_artifact import MODEL_FILE
 from deploy.export.checkpoint_to_onnx import INPUT_NAME, simplify, to_onnx
 from edgekp.artifact import Artifact, open_artifact, write_artifact
 from edgekp.atomic import write_file
-from edgekp.cli import add_debug, run
+from edgekp.cli import Parser, add_debug, run
 from edgekp.errors import EdgekpError
 from edgekp.recipe import Recipe
 from edgekp.recipe_file import load_recipe
@@ -232,7 +232,7 @@ def _own_step(recipe: Recipe) -> Quantize:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quantizers", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.quantizers", description=__doc__)
     parser.add_argument("--recipe", type=Path, required=True, help="whose training and validation images are used")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="change one setting of the recipe; may be repeated")

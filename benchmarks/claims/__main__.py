@@ -26,7 +26,7 @@ from benchmarks.claims.rows import Row, comparison_row, line
 from benchmarks.claims.sets import Split, split_of
 from benchmarks.claims.training import seeds_of, train_arms
 from edgekp.atomic import write_file
-from edgekp.cli import add_debug, run
+from edgekp.cli import Parser, add_debug, run
 from edgekp.errors import RecipeError, unknown_name
 from edgekp.stage import say
 from eval.machine_stamp import processor
@@ -39,7 +39,7 @@ DOCS = Path("docs/claims.md")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.claims", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.claims", description=__doc__)
     parser.add_argument("--only", metavar="C3,C16", help="these claims; the answers to others stay as they are")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm (default: %(default)s)")
     parser.add_argument("--minutes", type=float, help="of one core, about: epochs are cut to fit")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.claims.made_sets import Make, cut_behind_a_table, make_small, shake
-from edgekp.atomic import sha256
-from edgekp.coco import read_json
+from edgekp.atomic import sha256, write_file
 from edgekp.data_folder import locate
+from edgekp.json_file import read_labels
 from edgekp.recipe import Drawn
 from edgekp.stage import Key, run_stage
 from train.drawn import write_dataset
@@ -63,8 +63,8 @@ def split_of(name: str, split: str) -> Split:
     source, folder = split_of(made.source, split), ROOT / "data" / f"{name.replace(' ', '-')}-{split}"
 
     def work(scratch: Path) -> None:
-        document = made.make(read_json(source.labels), source.pictures, scratch, split)
-        (scratch / "labels.json").write_text(json.dumps(document))
+        document = made.make(read_labels(source.labels), source.pictures, scratch, split)
+        write_file(scratch / "labels.json", json.dumps(document))
 
     run_stage(folder, Key(f"claims, {name}, {split}", VERSION, {}, {"labels": sha256(source.labels)}), work)
     return Split(folder / "labels.json", folder if made.draws else source.pictures)

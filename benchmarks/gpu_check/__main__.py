@@ -19,13 +19,13 @@ from benchmarks.gpu_check.checks import CHECKS
 from benchmarks.gpu_check.record import Record, line, records_of, skipped
 from deploy.runtime.gpu.backend import open_driver
 from edgekp.atomic import write_file
-from edgekp.cli import add_debug, run
+from edgekp.cli import Parser, add_debug, run
 from edgekp.errors import DeviceError
 from edgekp.stage import say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.gpu_check", description=__doc__)
     parser.add_argument("--artifact", type=Path, help="exported model or checkpoint that is timed from frame to "
                         "keypoints, beside a tiny network (default: the newest export for a Jetson below runs/)")
     parser.add_argument("--out", type=Path, default=Path("runs/gpu-check.json"), help="(default: %(default)s)")
