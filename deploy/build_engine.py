@@ -19,7 +19,8 @@ from deploy.runtime.trt.layers import counted
 from deploy.runtime.trt.order import PRECISIONS, Order, require_onnx
 from deploy.runtime.trt.stamp import ENGINE, Stamp
 from edgekp.artifact import open_artifact
-from edgekp.cli import add_debug, run
+from edgekp.atomic import write_file
+from edgekp.cli import Parser, add_debug, run
 from edgekp.errors import EngineError
 
 
@@ -58,7 +59,7 @@ def _facts(path: Path, stamp: Stamp) -> str:
 
 def _write_json(path: Path, stamp: Stamp) -> None:
     try:
-        path.write_text(json.dumps(asdict(stamp), indent=1) + "\n", encoding="utf-8")
+        write_file(path, json.dumps(asdict(stamp), indent=1) + "\n")
     except OSError as error:
         raise EngineError(f"{path}: cannot be written ({error.strerror}); --json wants a file") from error
 
@@ -76,7 +77,7 @@ def _core(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python deploy/build_engine.py",
+    parser = Parser(prog="python deploy/build_engine.py",
                                      description="Build the TensorRT engine of an exported model on this machine.")
     parser.add_argument("artifact", type=Path, metavar="ARTIFACT_DIR", help="an ONNX export, runs/R/export/jetson")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto",

@@ -5,23 +5,24 @@ Checkpoints and exported models are both artifacts; ``kind`` tells them apart. N
 
 from __future__ import annotations
 
-import json
+import hashlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from edgekp.atomic import sha256, write_file
-from edgekp.contract import AnyContract, Contract, contract_from_json
-from edgekp.errors import ArtifactError, EdgekpError
-from edgekp.golden import check_golden, load_golden, make_golden
+from edgekp.contract import AnyContract, Contract
+from edgekp.errors import ArtifactError
+from edgekp.golden import UNUSABLE, check_golden, load_golden, make_golden
+from edgekp.json_file import MANIFEST_BYTES
+from edgekp.manifest import AGAIN, MANIFEST, Manifest, manifest_text, parse_manifest
+from edgekp.plain_file import read_plain
+from edgekp.signature import SUFFIX, require_signature, sign
 
-FORMAT = "edgekp-artifact"
-FORMAT_VERSION = 1
 GOLDEN = "golden.npz"
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -48,36 +49,50 @@ class Artifact:
     def size_bytes(self) -> int:
         return self.model_path.stat().st_size
 
+    def read(self, name: str) -> bytes:
+        """A file's bytes, checked after they were read: nothing can be put in their place before they are used.
+
+        Raises:
+            ArtifactError: The manifest does not name the file, or it was changed since the artifact was opened.
+        """
+        path = self.folder / name
+        if name not in self.files:
+            raise ArtifactError(f"{self.folder / MANIFEST}: '{name}' is not among its files; {AGAIN}")
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from error
+        _require_digest(path, hashlib.sha256(data).hexdigest(), self.files[name])
+        return data
+
+    def read_model(self) -> bytes:
+        """``read`` of the model's file."""
+        return self.read(self.model_path.name)
+
 
 def write_artifact(folder: Path, kind: str, contract: AnyContract, model: dict[str, Any]) -> None:
     """Add golden vectors and the manifest to a folder that already holds the model's files."""
-    np.savez_compressed(folder / GOLDEN, **make_golden(contract))  # type: ignore[arg-type]
-    files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and path.name != MANIFEST}
-    manifest = {"format": FORMAT, "version": FORMAT_VERSION, "kind": kind, "model": model,
-                "contract": contract.to_json(), "files": files}
-    write_file(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    golden = BytesIO()
+    np.savez_compressed(golden, **make_golden(contract))  # type: ignore[arg-type]
+    write_file(folder / GOLDEN, golden.getvalue())
+    paths = [path for path in sorted(folder.iterdir())
+             if path.is_file() and path.name != MANIFEST and path.suffix != SUFFIX]
+    data = manifest_text(Manifest(kind, contract, model, {path.name: sha256(path) for path in paths},
+                                  {path.name: path.stat().st_size for path in paths}))
+    write_file(folder / MANIFEST, data)
+    sign(folder / MANIFEST, data)
 
 
 def open_artifact(folder: Path, kind: str | None = None) -> Artifact:
     """Read a manifest and check every file it names.
 
     Raises:
-        ArtifactError: No manifest, another format or kind, a missing file, or a digest that does not fit.
+        ArtifactError: No manifest, one that was changed, is not signed though a key is given, or is of another format
+            or kind; a missing file, or one whose size or digest does not fit.
     """
-    manifest = _read_manifest(folder)
-    if kind is not None and manifest.get("kind") != kind:
-        raise ArtifactError(f"{folder}: holds a '{manifest.get('kind')}', expected a '{kind}'")
-    try:
-        artifact = Artifact(folder, str(manifest["kind"]), contract_from_json(manifest["contract"]),
-                            dict(manifest["model"]), dict(manifest["files"]))
-    except (KeyError, TypeError, ValueError, EdgekpError) as error:
-        raise ArtifactError(f"{folder}/manifest.json: unusable field ({error}); export the model again") from error
-    for name, digest in artifact.files.items():
-        _check_digest(folder, name, digest)
-    for name in (str(artifact.model.get("file")), GOLDEN):
-        if name not in artifact.files:
-            raise ArtifactError(f"{folder}/manifest.json: '{name}' is not among its files; export the model again")
-    return artifact
+    data = _manifest_bytes(folder)
+    require_signature(folder / MANIFEST, data)
+    return _opened(folder, data, kind)
 
 
 def verify_artifact(folder: Path) -> Artifact:
@@ -87,13 +102,16 @@ def verify_artifact(folder: Path) -> Artifact:
         ArtifactError: A file or a number is not what it was when the artifact was written.
     """
     artifact = open_artifact(folder)
-    try:
-        vectors = load_golden(folder / GOLDEN)
-    except (OSError, EOFError, ValueError, BadZipFile) as error:
-        raise ArtifactError(f"{folder / GOLDEN}: no golden vectors ({error}); export the model again") from error
-    problems = check_golden(artifact.contract, vectors)
-    if problems:
-        raise ArtifactError(f"{folder}: the contract does not reproduce its golden vectors: {'; '.join(problems)}")
+    _require_golden(artifact)
+    return artifact
+
+
+def sign_artifact(folder: Path) -> Artifact:
+    """``verify_artifact``, whoever signed it before, then sign its manifest with the key of this environment."""
+    data = _manifest_bytes(folder)
+    artifact = _opened(folder, data, None)
+    _require_golden(artifact)
+    sign(folder / MANIFEST, data)
     return artifact
 
 
@@ -120,29 +138,55 @@ def boxed_contract(artifact: Artifact, command: str) -> Contract:
     return artifact.contract
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _manifest_bytes(folder: Path) -> bytes:
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
+        return read_plain(path, MANIFEST_BYTES)
     except FileNotFoundError:
-        raise ArtifactError(f"{folder}: no manifest.json, so no artifact; run the stage that writes it") from None
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error}); export the model again") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ArtifactError(f"{path}: not an {FORMAT} manifest")
-    if manifest.get("version") != FORMAT_VERSION:
-        raise ArtifactError(f"{path}: version {manifest.get('version')}, this edgekp reads {FORMAT_VERSION}; "
-                            "export the model again")
-    return manifest
+        raise ArtifactError(f"{folder}: no {MANIFEST}, so no artifact; run the stage that writes it") from None
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from error
 
 
-def _check_digest(folder: Path, name: str, digest: str) -> None:
-    path = folder / name
-    if Path(name).name != name:
-        raise ArtifactError(f"{folder}/manifest.json: names a file outside its folder: {name}")
+def _opened(folder: Path, data: bytes, kind: str | None) -> Artifact:
+    """The artifact whose manifest has these bytes."""
+    manifest = parse_manifest(folder / MANIFEST, data)
+    if kind is not None and manifest.kind != kind:
+        raise ArtifactError(f"{folder}: holds a '{manifest.kind}', expected a '{kind}'")
+    for name in (str(manifest.model.get("file")), GOLDEN):
+        if name not in manifest.files:
+            raise ArtifactError(f"{folder / MANIFEST}: '{name}' is not among its files; {AGAIN}")
+    for name, digest in manifest.files.items():
+        _check_file(folder / name, digest, manifest.sizes.get(name))
+    return Artifact(folder, manifest.kind, manifest.contract, manifest.model, manifest.files)
+
+
+def _check_file(path: Path, digest: str, size: int | None) -> None:
     if not path.is_file():
-        raise ArtifactError(f"{path}: missing, though the manifest lists it; export the model again")
-    found = sha256(path)
+        raise ArtifactError(f"{path}: missing, though the manifest lists it; {AGAIN}")
+    try:
+        found = path.stat().st_size
+        if size is not None and found != size:  # known before a file of any length is read
+            raise ArtifactError(f"{path}: sha256 differs: {found} bytes, the manifest says {size}; the file was "
+                                f"changed or damaged, {AGAIN}")
+        _require_digest(path, sha256(path), digest)
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror}); {AGAIN}") from error
+
+
+def _require_digest(path: Path, found: str, digest: str) -> None:
     if found != digest:
         raise ArtifactError(f"{path}: sha256 {found[:12]}…, the manifest says {digest[:12]}…; "
-                            "the file was changed or damaged, export the model again")
+                            f"the file was changed or damaged, {AGAIN}")
+
+
+def _require_golden(artifact: Artifact) -> None:
+    """Refuse an artifact whose contract does not compute the numbers that it was written with."""
+    try:
+        vectors = load_golden(BytesIO(artifact.read(GOLDEN)))
+        problems = check_golden(artifact.contract, vectors)
+    except UNUSABLE as error:
+        raise ArtifactError(f"{artifact.folder / GOLDEN}: no golden vectors ({error}); {AGAIN}") from error
+    if problems:
+        raise ArtifactError(f"{artifact.folder}: the contract does not reproduce its golden vectors: "
+                            f"{'; '.join(problems)}")

@@ -1,29 +1,54 @@
 """Command lines: what all commands share.
 
-Results go to stdout, progress to stderr. Exit 0 done, 1 a gate failed, 2 could not run, 3 a gate is undecided.
+Results go to stdout, progress to stderr. Exit 0 done, 1 a gate failed, 2 could not run, 3 a gate is undecided,
+130 stopped by Ctrl-C, 141 nobody reads the results any more (``| head``).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from edgekp.errors import EdgekpError, RecipeError
+from edgekp.errors import EdgekpError, RecipeError, of_the_system, unknown_name
 
 if TYPE_CHECKING:  # recipes are TOML, which Python 3.10 on a device cannot read
     from edgekp.recipe import Recipe
 
 DEFAULT_RECIPE = "recipes/quickstart.toml"
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+STOPPED, UNREAD = 130, 141  # as a shell has it: 128 and the number of the signal, SIGINT or SIGPIPE
+
+
+class Parser(argparse.ArgumentParser):
+    """Names the nearest command or option for one that it does not know; its sub-commands do too."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(name) for name in action.choices if name]
+            raise argparse.ArgumentError(action, unknown_name(
+                str(action.metavar or action.dest).lower(), str(value), known))
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            nearest = get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
+            hint = f"; did you mean '{nearest[0]}'?" if nearest else f"; see {self.prog} --help"
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
 
 
 def stage_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """Options that every stage of the pipeline has."""
-    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser = Parser(prog=prog, description=description)
     parser.add_argument("--recipe", type=Path, default=Path(DEFAULT_RECIPE), help="TOML recipe (default: %(default)s)")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="change one setting of the recipe; may be repeated")
@@ -67,14 +92,61 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
 def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser,
         argv: Sequence[str] | None = None) -> int:
     """Exit code of ``main``; an error that a user can mend becomes one line and exit code 2."""
+    _escape_what_cannot_be_printed()
+    try:
+        code = _attempt(main, parser, argv)
+    except SystemExit as end:  # --help, or arguments that make no sense
+        sys.exit(_unwritten(parser.prog) or end.code)
+    return _unwritten(parser.prog) or code
+
+
+def _attempt(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser,
+             argv: Sequence[str] | None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return main(arguments)
-    except EdgekpError as error:
+    except (EdgekpError, OSError, MemoryError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return UNREAD
         if arguments.debug:
             raise
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        print(f"{parser.prog}: {_sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped", file=sys.stderr)
-        return 130
+        return STOPPED
+
+
+def _unwritten(prog: str) -> int:
+    """The exit code where the standard output does not take the results; else 0."""
+    try:
+        if sys.stdout:  # None where it was closed from the start
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
+        if isinstance(error, BrokenPipeError):
+            return UNREAD
+        print(f"{prog}: the results cannot be printed: {of_the_system(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of the standard output is gone; other pipes break too."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _sentence(error: EdgekpError | OSError | MemoryError) -> str:
+    """An error as one line, whatever names are in it."""
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error}); free some, or lower the batch" if str(error) else "out of memory; free some"
+    text = of_the_system(error) if isinstance(error, OSError) else str(error)
+    return "\\n".join(text.splitlines())
+
+
+def _escape_what_cannot_be_printed() -> None:
+    """A name that the terminal's encoding lacks is no reason to fail; the standard error escapes it anyway."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

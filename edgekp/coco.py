@@ -6,7 +6,6 @@ labelled keypoint) is left out and counted.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgekp.errors import DataError
+from edgekp.json_file import read_labels
 from edgekp.sample import Float, ImageFile, Instance
 from edgekp.skeletons import SKELETONS, Skeleton, skeleton_with
 
@@ -36,31 +36,18 @@ class Labels:
     skipped: int
 
 
-def read_json(path: Path) -> Any:
-    """Parsed JSON, or a DataError that says where it breaks."""
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: broken JSON at line {error.lineno}: {error.msg}") from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, or nested too deep
-        raise DataError(f"{path}: not a JSON text ({error})") from error
-
-
 def read_coco(path: Path, skeleton: Skeleton, images: Path | None = None) -> Labels:
     """Instances of a COCO keypoints file; image paths are relative to ``images`` or the file's folder.
 
     Raises:
         DataError: Missing or broken file, unknown image, a wrong number of keypoints, or a value that is no number.
     """
-    document = read_json(path)
+    document = read_labels(path)
     _check_structure(path, document)
     root = images or path.parent
     files = _image_files(path, document["images"], root)
     _check_names(path, document.get("categories"), skeleton)
+    _check_crowds(path, document["annotations"])
     usable = [entry for entry in document["annotations"] if is_usable(entry)]
     seen: set[int] = set()
     instances = []
@@ -72,7 +59,7 @@ def read_coco(path: Path, skeleton: Skeleton, images: Path | None = None) -> Lab
         instances.append(instance)
     if not instances:
         raise DataError(f"{path}: not one instance with a labelled keypoint (v > 0) among "
-                        f"{len(document['annotations'])} annotations")
+                        f"{len(document['annotations'])} annotations; label some")
     return Labels(path, tuple(instances), tuple(files.values()), len(document["annotations"]) - len(usable))
 
 
@@ -82,10 +69,11 @@ def skeleton_of(path: Path) -> Skeleton:
     Raises:
         DataError: The file does not say its keypoints' names, or no known skeleton has them.
     """
-    document = read_json(path)
+    document = read_labels(path)
     _check_structure(path, document)
     for category in document.get("categories", []):
-        if skeleton := skeleton_with(category.get("keypoints") or ()):
+        names = category.get("keypoints")
+        if isinstance(names, list) and (skeleton := skeleton_with(names)):
             return skeleton
     raise DataError(f"{path}: no known skeleton has the keypoint names of its categories; name one with --skeleton: "
                     f"{', '.join(SKELETONS)}, or a TOML file of your own")
@@ -98,10 +86,17 @@ def _check_structure(path: Path, document: Any) -> None:
     for section in ("images", "annotations", "categories"):
         entries = document.get(section, [])
         if not isinstance(entries, list):
-            raise DataError(f"{path}: '{section}' is no list")
+            raise DataError(f"{path}: '{section}' is no list, expected one of objects")
         strange = [entry for entry in entries if not isinstance(entry, dict)]
         if strange:
             raise DataError(f"{path}: '{section}' holds {strange[0]!r:.40}, expected an object")
+
+
+def _check_crowds(path: Path, entries: list[dict[str, Any]]) -> None:
+    """Refuse what is neither a crowd nor none, since crowds are left out."""
+    for entry in entries:
+        if entry.get("iscrowd", 0) not in (0, 1):
+            raise DataError(f"{path}: annotation {entry.get('id')}: iscrowd {entry['iscrowd']!r:.20}, expected 0 or 1")
 
 
 def is_usable(entry: dict[str, Any]) -> bool:
@@ -114,10 +109,11 @@ def _image_files(path: Path, entries: list[dict[str, Any]], root: Path) -> dict[
     files: dict[int, ImageFile] = {}
     for entry in entries:
         try:
-            file = ImageFile(int(entry["id"]), str(root / entry["file_name"]),
-                             int(entry["width"]), int(entry["height"]))
+            file = ImageFile(_whole(entry["id"]), str(root / entry["file_name"]),
+                             _whole(entry["width"]), _whole(entry["height"]))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise DataError(f"{path}: image {str(entry)[:80]} lacks a usable id, file_name, width or height") from error
+            raise DataError(f"{path}: image {str(entry)[:80]} lacks a usable id, file_name, width or height; "
+                            "add it") from error
         if file.width < 1 or file.height < 1:
             raise DataError(f"{path}: image {file.id} is {file.width} x {file.height} pixels, expected at least 1 x 1")
         if file.id in files:
@@ -139,15 +135,15 @@ def _check_names(path: Path, categories: list[dict[str, Any]] | None, skeleton: 
 def _instance(path: Path, entry: dict[str, Any], files: dict[int, ImageFile], skeleton: Skeleton) -> Instance:
     where = f"{path}: annotation {entry.get('id')}"
     try:
-        image = files[entry["image_id"]]
-        triplets = np.asarray(entry["keypoints"], dtype=np.float64)
-        bbox = np.asarray(entry["bbox"], dtype=np.float64)
-        identity = int(entry["id"])
-        area = float(entry.get("area", 0))
+        image = files[_whole(entry["image_id"])]
+        triplets, bbox = _numbers(entry["keypoints"]), _numbers(entry["bbox"])
+        identity = _whole(entry["id"])
+        area = float(_numbers(entry.get("area", 0)))
     except KeyError as error:
-        raise DataError(f"{where}: {error} is missing or names an image that is not listed") from error
+        raise DataError(f"{where}: {error} is missing or names an image that is not listed; add it") from error
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{where}: a value is no number ({error})") from error
+        raise DataError(f"{where}: a value is no number ({error}); "
+                        "expected numbers in keypoints, bbox and area") from error
     if bbox.shape != (4,) or not np.isfinite(bbox).all() or bbox[2] <= 0 or bbox[3] <= 0:
         raise DataError(f"{where}: bbox {entry['bbox']}, expected [x, y, width, height] with a positive size")
     if not math.isfinite(area) or area <= 0:
@@ -156,12 +152,25 @@ def _instance(path: Path, entry: dict[str, Any], files: dict[int, ImageFile], sk
     return Instance(identity, image, triplets.reshape(-1, 3)[:, :2], triplets[2::3].astype(np.int64), bbox, area)
 
 
+def _whole(value: Any) -> int:
+    """A number without a fraction; Python would take true for 1, and cut 7.9 to 7."""
+    if isinstance(value, bool) or int(value) != float(value):
+        raise ValueError(f"{value!r:.20}, expected a whole number")
+    return int(value)
+
+
+def _numbers(value: Any) -> Float:
+    if bool in set(map(type, value if isinstance(value, list) else [value])):
+        raise ValueError("true or false")
+    return np.asarray(value, dtype=np.float64)
+
+
 def _check_keypoints(where: str, triplets: Float, image: ImageFile, skeleton: Skeleton) -> None:
     if triplets.shape != (3 * len(skeleton),):
         raise DataError(f"{where}: keypoints of shape {list(triplets.shape)}, expected [{3 * len(skeleton)}]: "
                         f"x, y, v of each of the {len(skeleton)} of skeleton '{skeleton.name}'")
     if not np.isfinite(triplets).all():
-        raise DataError(f"{where}: a keypoint is NaN or infinite")
+        raise DataError(f"{where}: a keypoint is NaN or infinite; see edgekp doctor data")
     visibility = triplets[2::3]
     if not np.isin(visibility, (0, 1, 2)).all():
         raise DataError(f"{where}: visibility {sorted(set(visibility.tolist()))}, expected 0, 1 or 2")

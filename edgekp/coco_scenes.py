@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from edgekp.coco import Labels, is_usable, read_json
+from edgekp.coco import Labels, is_usable
 from edgekp.errors import DataError
+from edgekp.json_file import read_labels
 from edgekp.sample import Float, Scene
 
 
@@ -21,7 +22,7 @@ def read_scenes(labels: Labels) -> tuple[Scene, ...]:
     Raises:
         DataError: A crowd, or a person without keypoints, has no usable box.
     """
-    document = read_json(labels.path)
+    document = read_labels(labels.path)
     boxes: dict[tuple[Any, bool], list[Any]] = defaultdict(list)
     for entry in document["annotations"]:
         if not is_usable(entry):
@@ -36,7 +37,7 @@ def read_scenes(labels: Labels) -> tuple[Scene, ...]:
 def _box(where: str, entry: dict[str, Any]) -> Float:
     try:
         box = np.asarray(entry.get("bbox"), dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         box = np.full(4, np.nan)
     if box.shape != (4,) or not np.isfinite(box).all():
         raise DataError(f"{where}annotation {entry.get('id')}: bbox {entry.get('bbox')}, expected [x, y, width, "

@@ -1,6 +1,25 @@
 """The errors that a user can mend: one line each, saying what was found, what was expected and what to do."""
 
+from __future__ import annotations
+
+import errno
 from difflib import get_close_matches
+
+REMEDIES = {
+    errno.EACCES: "change its permissions or name another place",
+    errno.EPERM: "change its permissions or name another place",
+    errno.EROFS: "name a place that can be written",
+    errno.ENOSPC: "free some space or name another disk",
+    errno.EDQUOT: "free some space or name another disk",
+    errno.ENAMETOOLONG: "name it shorter",
+    errno.ENOENT: "check the name",
+    errno.EEXIST: "name another place",
+    errno.ENOTDIR: "expected a folder on the way; check the name",
+    errno.EISDIR: "expected a file; check the name",
+    errno.ENOTEMPTY: "name another place",
+    errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
+    errno.EIO: "the disk or its connection is failing; copy what can be read and name another place",
+}
 
 
 class EdgekpError(Exception):
@@ -44,3 +63,16 @@ def unknown_name(kind: str, name: str, known: list[str]) -> str:
     nearest = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'? " if nearest else ""
     return f"no {kind} '{name}'; {hint}known: {', '.join(known)}"
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name is text; that of a file on Linux may be any bytes, on which OpenCV 5.0 crashes."""
+    return name.encode("utf-8", "ignore").decode() == name
+
+
+def of_the_system(error: OSError) -> str:
+    """The sentence for what the operating system refused: the file, as far as known, the reason, the remedy."""
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    reason = error.strerror or str(error) or type(error).__name__
+    remedy = REMEDIES.get(error.errno or 0, "mend that and run it again")
+    return f"{' -> '.join(names) + ': ' if names else ''}{reason}; {remedy}"

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from hashlib import sha256
 from pathlib import Path
+from tokenize import TokenError
+from typing import BinaryIO
+from zipfile import BadZipFile, ZipFile
+from zlib import error as ZlibError
 
 import numpy as np
 
@@ -21,6 +25,9 @@ KEYPOINT_ATOL_PX = 0.02
 EXACT_ATOL = 1e-6  # what involves no warp and no decoding
 OUTSIDE_XYWH = np.array([100.0, 100.0, 10.0, 10.0])  # sees nothing but padding in an image of 2 x 2
 HESITATION, SECOND_PEAK = 5, 0.7  # cells to a lower peak of each map, so that fusing several leaves a trace too
+LARGEST_BYTES = 256 << 20  # unpacked; those of a 384 x 384 input take 4 MB
+UNUSABLE = (OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, BadZipFile, ZlibError,
+            TokenError, SyntaxError)  # the last two from headers of .npy files, which numpy reads as Python
 SHIFT = 0.05  # of sqrt(area): where the shifted keypoints of the similarity lie
 
 
@@ -49,6 +56,8 @@ def check_golden(contract: AnyContract, vectors: dict[str, Float]) -> list[str]:
                  if name.startswith("output_") and name not in needed]
     if problems:
         return problems
+    if vectors["image"].ndim != 3 or vectors["image"].shape[2] != 3 or vectors["bbox_xywh"].shape != (4,):
+        return [f"golden image and box: shapes {vectors['image'].shape}, {vectors['bbox_xywh'].shape}"]
     tolerance = {"input": INPUT_ATOL, "keypoints_xy": KEYPOINT_ATOL_PX, "scores": KEYPOINT_ATOL_PX}
     problems = []
     for name, found in _derive(contract, vectors).items():
@@ -62,9 +71,18 @@ def check_golden(contract: AnyContract, vectors: dict[str, Float]) -> list[str]:
     return problems
 
 
-def load_golden(path: Path) -> dict[str, Float]:
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+def load_golden(file: Path | BinaryIO) -> dict[str, Float]:
+    """The vectors that a file holds; one of ``UNUSABLE`` where it holds none."""
+    with ZipFile(file) as packed:
+        size = sum(entry.file_size for entry in packed.infolist())
+        if size > LARGEST_BYTES:
+            raise ValueError(f"{size >> 20} MB, expected at most {LARGEST_BYTES >> 20}")
+    with np.load(file, allow_pickle=False) as archive:
+        vectors = {name: archive[name] for name in archive.files}
+    strange = [name for name, vector in vectors.items() if not isinstance(vector, np.ndarray)]
+    if strange:  # numpy gives the bytes of a member that is no .npy
+        raise ValueError(f"'{strange[0]}' is no array")
+    return vectors
 
 
 def _derive(contract: AnyContract, vectors: dict[str, Float]) -> dict[str, Float]:

@@ -2,17 +2,25 @@
 
 Reads JPEG, PNG, BMP, GIF and WebP by their signature, whatever the file is called. The layouts follow the formats'
 specifications: ITU T.81, the PNG and WebP specifications, GIF89a, the BITMAPINFOHEADER, and Exif 2.3 in TIFF 6.0.
+A header is a promise: a JPEG of 37 KB that claims 30000 x 30000 takes 5.2 GB and 47 s to decode, so it is held against
+a limit first. What OpenCV decodes beyond these formats (TIFF, JPEG 2000, EXR and others) is refused with them.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from edgekp.errors import DataError
+from edgekp.plain_file import open_plain, read_plain
 
+PIXEL_LIMIT = 100_000_000  # 0.3 GB decoded; the largest sensors have 61 million
+PIXEL_LIMIT_NAME = "EDGEKP_MAX_PIXELS"  # the environment's name for another limit
+FILE_LIMIT = 512 << 20  # bytes: 100 million pixels of three bytes, and as much again for what is beside them
 UPRIGHT = 1
 ORIENTATION_TAG = 0x0112
 EXIF_PREFIX = b"Exif\0\0"
@@ -20,7 +28,10 @@ EXIF_LIMIT = 1 << 16  # bytes: a JPEG segment holds no more, and the tag stands 
 JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, less DHT, JPG and DAC
 JPEG_BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # a stuffed 0xFF, TEM, RSTn, SOI: no length follows
 JPEG_SCAN, JPEG_END, JPEG_APP1 = 0xDA, 0xD9, 0xE1
-JPEG_SEARCH_LIMIT = 1 << 20  # bytes looked at between segments: a hostile file ends the search instead of a day
+JPEG, JPEG_END_MARK = b"\xff\xd8", b"\xff\xd9"
+JPEG_SEARCH_LIMIT = 1 << 16  # bytes looked at between segments: a hostile file ends the search instead of a day
+CHUNK_LIMIT = 1 << 12  # the same for chunks of PNG and WebP; cameras write less than 20
+PNG, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 
 
 class ImageSize(NamedTuple):
@@ -46,10 +57,65 @@ def image_size(path: str | Path) -> ImageSize:
         DataError: The file is missing, of another format, cut short, or its header contradicts itself.
     """
     try:
-        with Path(path).open("rb") as file:
-            size = _size(file)
+        with open_plain(path) as file:
+            return _usable_size(file, path)
     except OSError as error:
         raise DataError(f"{path}: cannot read the image ({error.strerror})") from error
+
+
+def read_image_file(path: str | Path) -> bytes:
+    """The bytes of an image file that may be decoded: whole as far as can be seen, and within the limit of pixels.
+
+    Raises:
+        DataError: The file is missing, no plain file, of another format, cut short, or claims too many pixels.
+    """
+    try:
+        data = read_plain(path, FILE_LIMIT)
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the image ({error.strerror}); "
+                        "check the file names and --images") from error
+    size = _usable_size(BytesIO(data), path)
+    if size.width * size.height > pixel_limit():
+        raise DataError(f"{path}: its header claims {size.width} x {size.height} pixels, at most "
+                        f"{pixel_limit():,} are decoded; replace the file, or set {PIXEL_LIMIT_NAME} to allow more")
+    if is_cut_off(data):
+        raise DataError(f"{path}: cut off after {len(data)} bytes: the end marker is missing; replace the file")
+    return data
+
+
+def pixel_limit() -> int:
+    """The most pixels that an image may have to be decoded.
+
+    Raises:
+        DataError: The environment names a limit that is none.
+    """
+    text = os.environ.get(PIXEL_LIMIT_NAME)
+    if text is None:
+        return PIXEL_LIMIT
+    if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) > 0):
+        raise DataError(f"{PIXEL_LIMIT_NAME}={text[:20]!r}: expected a number of pixels, such as {PIXEL_LIMIT}")
+    return int(text)
+
+
+def is_cut_off(data: bytes) -> bool:
+    """True for a JPEG or PNG without its end; decoders may fill the rest with grey and say nothing."""
+    if data.startswith(JPEG):
+        return data.rfind(JPEG_END_MARK) < _start_of_scan(data)
+    return data.startswith(PNG) and PNG_END not in data
+
+
+def _start_of_scan(data: bytes) -> int:
+    """Where a JPEG's pixels begin, behind the segments that may hold a thumbnail with an end marker of its own."""
+    position = len(JPEG)
+    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != JPEG_SCAN:
+        position += 2 + int.from_bytes(data[position + 2:position + 4], "big")
+    return position
+
+
+def _usable_size(file: BinaryIO, path: str | Path) -> ImageSize:
+    """The header's size, or a DataError with the file's name."""
+    try:
+        size = _size(file)
     except (_Damage, struct.error) as error:
         reason = error if isinstance(error, _Damage) else "its header is cut short"
         raise DataError(f"{path}: {reason}; replace the file") from error
@@ -60,14 +126,17 @@ def image_size(path: str | Path) -> ImageSize:
 
 def _size(file: BinaryIO) -> ImageSize:
     start = file.read(12)
-    for signature, reader in ((b"\xff\xd8\xff", _jpeg), (b"\x89PNG\r\n\x1a\n", _png), (b"BM", _bmp),
+    for signature, reader in ((b"\xff\xd8\xff", _jpeg), (PNG, _png), (b"BM", _bmp),
                               (b"GIF87a", _gif), (b"GIF89a", _gif)):
         if start.startswith(signature):
             file.seek(0)
             return reader(file)
     if start[:4] == b"RIFF" and start[8:] == b"WEBP":
         return _webp(file)
-    raise _Damage("neither JPEG, PNG, BMP, GIF nor WebP" if start else "an empty file")
+    if not start:
+        raise _Damage("an empty file")
+    raise _Damage("neither JPEG, PNG, BMP, GIF nor WebP, the formats whose size is checked before they are decoded; "
+                  "convert it, such as to PNG")
 
 
 def _jpeg(file: BinaryIO) -> ImageSize:
@@ -112,7 +181,7 @@ def _png(file: BinaryIO) -> ImageSize:
     if (length, name) != (13, b"IHDR"):
         raise _Damage("a PNG that does not begin with its size")
     file.seek(8 + 12 + length)
-    while True:
+    for _ in range(CHUNK_LIMIT):
         length, name = struct.unpack(">I4s", file.read(8))
         if name in (b"IDAT", b"IEND"):
             return ImageSize(width, height)
@@ -120,6 +189,7 @@ def _png(file: BinaryIO) -> ImageSize:
         if name == b"eXIf":
             return ImageSize(width, height, _tiff_orientation(file.read(min(length, EXIF_LIMIT))))
         file.seek(content + length + 4)  # a checksum follows
+    raise _Damage(f"a PNG whose first {CHUNK_LIMIT} chunks hold no pixels")
 
 
 def _bmp(file: BinaryIO) -> ImageSize:
@@ -156,13 +226,14 @@ def _webp(file: BinaryIO) -> ImageSize:
 
 def _webp_orientation(file: BinaryIO, position: int) -> int:
     """Of the EXIF chunk, which stands behind the pixels; ``position`` is where the chunks go on."""
-    while True:
+    for _ in range(CHUNK_LIMIT):
         file.seek(position + position % 2)  # chunks begin at even places
         name, length = struct.unpack("<4sI", file.read(8))
         if name == b"EXIF":
             content = file.read(min(length, EXIF_LIMIT))
             return _exif_orientation(content) if content.startswith(EXIF_PREFIX) else _tiff_orientation(content)
         position = file.tell() + length
+    raise _Damage(f"a WebP whose first {CHUNK_LIMIT} chunks lack the EXIF data that it announces")
 
 
 def _exif_orientation(content: bytes) -> int:

@@ -20,6 +20,7 @@ except ModuleNotFoundError as error:
                               "which knows its cameras") from error
 
 from edgekp.errors import DataError, RecipeError
+from edgekp.image_header import read_image_file
 from edgekp.sample import Float, Image
 
 INTERPOLATIONS = {"bilinear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
@@ -32,6 +33,7 @@ DECODES_TO_RGB = hasattr(cv2, "IMREAD_COLOR_RGB")  # from OpenCV 4.11 on; swappi
 # where the crop looks at fewer than about 15 image pixels for each input pixel.
 FOUR_CHANNELS_ARE_FASTER = int(cv2.__version__.split(".")[0]) >= 5
 FOUR_CHANNELS_PAY_BELOW = 12
+LARGEST_SIDE = 4096  # of the network's input: a manifest or recipe that asks for more would only take the memory
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class InputSpec:
     align: Align = "pixel_centers"
 
     def __post_init__(self) -> None:
-        if min(self.input_hw) < 1:
-            raise RecipeError(f"input.input_hw: {list(self.input_hw)}, expected pixels above 0")
+        if min(self.input_hw) < 1 or max(self.input_hw) > LARGEST_SIDE:
+            raise RecipeError(f"input.input_hw: {list(self.input_hw)}, expected pixels above 0, {LARGEST_SIDE} at most")
         if self.color not in COLOR_ORDERS:
             raise RecipeError(f"input.color: '{self.color}', expected {' or '.join(COLOR_ORDERS)}")
         if self.resize not in INTERPOLATIONS:
@@ -87,18 +89,26 @@ def read_image(path: str | Path) -> Image:
     """(H, W, 3) RGB pixels of an image file, EXIF rotation ignored, as COCO's annotations are.
 
     Raises:
-        DataError: The file is missing, or OpenCV cannot decode it.
+        DataError: The file is missing or damaged, claims too many pixels, or OpenCV cannot decode it.
     """
+    pixels = decoded(path, cv2.IMREAD_COLOR_RGB if DECODES_TO_RGB else cv2.IMREAD_COLOR)
+    return pixels if DECODES_TO_RGB else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def decoded(path: str | Path, flags: int) -> Image:
+    """Pixels of an image file as OpenCV's ``flags`` want them, EXIF rotation ignored.
+
+    Raises:
+        DataError: As ``read_image``.
+    """
+    data = np.frombuffer(read_image_file(path), dtype=np.uint8)
     try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the image ({error.strerror}); "
-                        "check the file names and --images") from error
-    colors = cv2.IMREAD_COLOR_RGB if DECODES_TO_RGB else cv2.IMREAD_COLOR
-    pixels = cv2.imdecode(data, colors | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
+        pixels = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # such as one side longer than OpenCV takes
+        pixels = None
     if pixels is None:
         raise DataError(f"{path}: does not decode as an image; replace the file or drop it from the annotations")
-    return np.asarray(pixels if DECODES_TO_RGB else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    return np.asarray(pixels, dtype=np.uint8)
 
 
 def frame_xywh(image: Image) -> Float:

@@ -159,6 +159,7 @@ class Train:
     """One run of gradient descent (AdamW, linear warm-up, a falling rate, averaged weights).
 
     Attributes:
+        init: a .safetensors, .pt or .pth file whose weights, where names and shapes fit, are the beginning.
         batch: what one optimizer step sees, in all processes and parts together.
         accumulate: parts in which a batch is computed, where the whole does not fit into memory.
         schedule: half a cosine to zero, or a tenth of the rate at each of ``milestones``, as fractions of the run.
@@ -174,6 +175,7 @@ class Train:
     """
 
     epochs: int
+    init: str = ""
     batch: int = 32
     lr: float = 2e-3
     weight_decay: float = 1e-2
@@ -199,7 +201,7 @@ class Train:
     def __post_init__(self) -> None:
         require_above_zero("train", self, "epochs", "batch", "lr", "clip_norm", "validate_every", "accumulate",
                            "visibility_share")
-        for name in ("workers", "patience"):
+        for name in ("workers", "patience", "seed"):
             if getattr(self, name) < 0:
                 raise RecipeError(f"train.{name}: {getattr(self, name)}, expected 0 or more")
         if not 0 <= self.ema_decay < 1:
@@ -231,7 +233,7 @@ class Export:
         if self.opset is not None and not 13 <= self.opset <= 20:
             raise RecipeError(f"export.opset: {self.opset}, expected 13 (scales per channel) to 20")
         if len(set(self.embed)) < len(self.embed):
-            raise RecipeError(f"export.embed: {list(self.embed)} names a part twice")
+            raise RecipeError(f"export.embed: {list(self.embed)} names a part twice; name each once")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         _override(table, override)
     table.setdefault("name", path.stem)
     recipe = strict(Recipe, table, "")
+    if Path(recipe.name).name != recipe.name or recipe.name in ("", "..") or not recipe.name.isprintable():
+        raise RecipeError(f"{path}: name: {recipe.name!r:.80}, expected that of a folder in runs/, without a path")
     recipe.for_each_task(lambda task: _check_task(path, task))
     if recipe.second:
         _check_together(path, recipe, recipe.second)
@@ -101,7 +103,7 @@ def _override(table: dict[str, Any], text: str) -> None:
         else:
             place = place.setdefault(part, {})
         if not isinstance(place, (dict, list)):
-            raise RecipeError(f"--set {text}: there is no '{part}' in this recipe")
+            raise RecipeError(f"--set {text}: there is no '{part}' in this recipe; expected section.key=value")
     if isinstance(place, list):
         raise RecipeError(f"--set {text}: name a step by its method, as in optimize.prune.epochs=3")
     place[key] = toml_value(raw)

@@ -85,7 +85,7 @@ def scene_views(instances: Sequence[Instance], spec: InputSpec) -> Iterator[View
     for path, people in by_image.items():
         if people[0].keypoints_xy.shape != (len(COCO17), 2):
             raise DataError(f"codec 'openpose' is made from the {len(COCO17)} keypoints of coco17, the labels have "
-                            f"{len(people[0].keypoints_xy)}")
+                            f"{len(people[0].keypoints_xy)}; choose another codec")
         pixels = read_image(path)
         affine = crop_affine(frame_xywh(pixels), spec.input_hw, 1.0, align=spec.align)
         in_input = transform(np.stack([person.keypoints_xy for person in people]), affine)

@@ -104,7 +104,7 @@ def _check_names(entry: SkeletonFile) -> None:
 def _check_once(where: str, names: Sequence[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise RecipeError(f"{where}: '{twice[0]}' occurs twice")
+        raise RecipeError(f"{where}: '{twice[0]}' occurs twice; name it once")
 
 
 def _check_sigmas(entry: SkeletonFile) -> None:
@@ -123,7 +123,7 @@ def _indices(entry: SkeletonFile, where: str, pairs: Names) -> Pairs:
             if name not in index:
                 raise RecipeError(f"{where}: {unknown_name('keypoint', name, list(entry.keypoints))}")
         if pair[0] == pair[1]:
-            raise RecipeError(f"{where}: joins '{pair[0]}' to itself")
+            raise RecipeError(f"{where}: joins '{pair[0]}' to itself; name two keypoints")
     return tuple((index[first], index[second]) for first, second in pairs)
 
 

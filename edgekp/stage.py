@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from edgekp.atomic import published_folder, restore_retired, write_file
-from edgekp.contract import brief, flatten
+from edgekp.changed_files import change, files_below, first_changed
+from edgekp.contract import flatten
 from edgekp.errors import StageError
+from edgekp.json_file import MANIFEST_BYTES, parse_json, read_json
 
 KEY_FILE = "stage.json"
+ADDED_LATER = ".hmac"  # a result is signed in its place
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,16 @@ class Key:
         """Why the result in ``folder`` does not answer this key; empty when it does."""
         restore_retired(folder)
         try:
-            found = json.loads((folder / KEY_FILE).read_bytes())
+            found = parse_json((folder / KEY_FILE).read_bytes(), KEY_FILE, StageError)
         except FileNotFoundError:
             return ["no result yet"]
-        except ValueError:
+        except StageError:
             return [f"{KEY_FILE} cannot be read"]
+        files = found.pop("files", {}) if isinstance(found, dict) else {}
         old, new = dict(flatten(found)), dict(flatten(self.to_json()))
-        return [f"{name}: {brief(old.get(name))} -> {brief(new.get(name))}"
-                for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+        changed = first_changed(folder, files)
+        return [f"{name}: {change(old.get(name), new.get(name))}" for name in sorted(old.keys() | new.keys())
+                if old.get(name) != new.get(name)] + ([f"{changed} was changed or damaged"] if changed else [])
 
 
 def run_stage(folder: Path, key: Key, work: Callable[[Path], None], *, force: bool = False) -> bool:
@@ -58,18 +63,26 @@ def run_stage(folder: Path, key: Key, work: Callable[[Path], None], *, force: bo
         return False
     more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
     say(f"{key.stage}: running because {'; '.join(reasons[:3])}{more}")
+    if folder.is_mount():  # known before hours of work
+        raise StageError(f"{folder}: something is mounted there, so that no result can take its place in one step; "
+                         f"mount {folder.parent} instead")
     with published_folder(folder) as scratch:
         work(scratch)
-        write_file(scratch / KEY_FILE, json.dumps(key.to_json(), indent=1) + "\n")
+        entry = key.to_json() | {"files": files_below(scratch, ADDED_LATER)}
+        write_file(scratch / KEY_FILE, json.dumps(entry, indent=1) + "\n")
     say(f"{key.stage}: done ({folder})")
     return True
 
 
 def require_stage(folder: Path, command: str) -> Path:
-    """The folder of an earlier stage, or a StageError that names the command which makes it."""
+    """The folder of an earlier stage, each file as it was written, or a StageError that names the command for it."""
     restore_retired(folder)
     if not (folder / KEY_FILE).is_file():
         raise StageError(f"{folder}: no result there; run: {command}")
+    found = read_json(folder / KEY_FILE, MANIFEST_BYTES, StageError)
+    changed = first_changed(folder, found.get("files", {})) if isinstance(found, dict) else KEY_FILE
+    if changed:
+        raise StageError(f"{folder}: {changed} was changed or damaged since it was written; run: {command}")
     return folder
 
 

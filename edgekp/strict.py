@@ -5,6 +5,7 @@ Knows no setting of its own; the dataclasses' annotations say what is expected.
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 from dataclasses import MISSING, fields, is_dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edgekp.errors import RecipeError, unknown_name
+from edgekp.plain_file import read_plain
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,23 +22,38 @@ else:  # pragma: no cover
 
 T = TypeVar("T")
 
+TOML_BYTES = 1 << 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+MOST_PARTS = 32
+LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*)""" f"{{{MOST_PARTS}}}")
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Parsed TOML, or a RecipeError that says where it breaks."""
     try:
-        return dict(tomllib.loads(path.read_text(encoding="utf-8")))
+        text = read_plain(path, TOML_BYTES).removeprefix(BYTE_ORDER_MARK).decode()
+        return _parsed(text)
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe; see recipes/ for those that come along") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number of thousands of digits, or too deep
         raise RecipeError(f"{path}: not a TOML file: {error}") from error
 
 
 def toml_value(text: str) -> Any:
     """A value as TOML reads it; what is no TOML value is a plain string."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return _parsed(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
         return text
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """TOML whose keys have few parts: Python's reader needs hours for one of 100,000."""
+    if LONG_KEY.search(text):
+        raise ValueError(f"a key of more than {MOST_PARTS} parts")
+    return dict(tomllib.loads(text))
 
 
 def strict(kind: type[T], table: Any, where: str) -> T:
@@ -51,7 +68,7 @@ def strict(kind: type[T], table: Any, where: str) -> T:
     missing = [name for name, entry in known.items() if name not in table
                and entry.default is MISSING and entry.default_factory is MISSING]
     if missing:
-        raise RecipeError(f"{where or 'recipe'}: lacks {', '.join(missing)}")
+        raise RecipeError(f"{where or 'recipe'}: lacks {', '.join(missing)}; add it")
     return kind(**{key: _convert(hints[key], value, f"{where}.{key}".lstrip(".")) for key, value in table.items()})
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from edgekp.artifact import Artifact, require_same_contract, verify_artifact
-from edgekp.cli import add_debug, recipe_of, run, stage_parser
-from edgekp.coco import read_json
+from edgekp.cli import Parser, add_debug, recipe_of, run, stage_parser
 from edgekp.errors import ArtifactError, DataError, EdgekpError
+from edgekp.json_file import read_json
 from edgekp.recipe import Eval, Gate
+from edgekp.run_lock import locked
 from edgekp.stage import say
 from eval import latency_command, waterfall_command
 from eval.accuracy_gate import judge_accuracy
@@ -45,12 +46,15 @@ def _run(arguments: argparse.Namespace) -> int:
     """Metrics of one artifact, or of all models of a recipe's run."""
     if arguments.artifact is None:
         _refuse(arguments, ("data", "images", "backend", "json", "predictions"), "belongs to --artifact")
-        folder = evaluate_run(recipe_of(arguments), arguments.target, arguments.force)
+        recipe = recipe_of(arguments)
+        with locked(recipe.run_folder):
+            folder = evaluate_run(recipe, arguments.target, arguments.force)
         print(run_table(read_json(folder / "metrics.json")))
         return 0
     artifact = verify_artifact(arguments.artifact)
     if BACKENDS.get(arguments.backend, artifact.kind) != artifact.kind:
-        raise ArtifactError(f"{artifact.folder}: holds a '{artifact.kind}', --backend asks for '{arguments.backend}'")
+        raise ArtifactError(f"{artifact.folder}: holds a '{artifact.kind}', --backend asks for '{arguments.backend}'; "
+                            "leave it out")
     truth = read_ground_truth(_needed(arguments.data, "--data"), artifact.contract.skeleton, arguments.images)
     results = predict([artifact], truth, arguments.backend)[0]
     if not results:
@@ -90,7 +94,10 @@ def _gate(arguments: argparse.Namespace) -> int:
     if arguments.baseline is None and arguments.candidate is None:
         _refuse(arguments, ("data", "images", "metric", "budget", "latency_limit"), "belongs to --baseline and "
                 "--candidate; for a recipe use --set eval.metric=..., gate.budget=... and gate.latency_ratio=...")
-        return _conclude(gate_run(recipe_of(arguments), arguments.target, arguments.force), arguments)
+        recipe = recipe_of(arguments)
+        with locked(recipe.run_folder):
+            verdicts = gate_run(recipe, arguments.target, arguments.force)
+        return _conclude(verdicts, arguments)
     baseline, candidate = _pair(arguments)
     skeleton = baseline.contract.skeleton
     truth = read_ground_truth(_needed(arguments.data, "--data"), skeleton, arguments.images)
@@ -127,7 +134,7 @@ def _pair(arguments: argparse.Namespace) -> tuple[Artifact, Artifact]:
 
 def _needed(path: Path | None, option: str) -> Path:
     if path is None:
-        raise DataError(f"{option} is missing")
+        raise DataError(f"{option} is missing; name it too")
     return path
 
 
@@ -161,7 +168,7 @@ def _conclude(verdicts: list[Verdict], arguments: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m eval", description="Measure models and judge them.")
+    parser = Parser(prog="python -m eval", description="Measure models and judge them.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_score(commands)

@@ -15,9 +15,10 @@ from typing import Any
 
 from edgekp.artifact import Artifact, require_same_contract, verify_artifact
 from edgekp.atomic import sha256, write_file
-from edgekp.coco import read_json
+from edgekp.data_digest import data_digest
 from edgekp.data_folder import locate
 from edgekp.errors import StageError
+from edgekp.json_file import read_json
 from edgekp.recipe import Data, Recipe
 from edgekp.sample import Float
 from edgekp.skeleton_file import skeleton_digest
@@ -44,14 +45,20 @@ class ValidationSet:
     def read(self, recipe: Recipe) -> GroundTruth:
         return read_ground_truth(self.labels, skeleton_named(recipe.data.skeleton), self.images)
 
+    def input_digests(self) -> dict[str, str]:
+        """Digests of the labels and of all images, for a stage's key."""
+        found = data_digest(self.labels, self.images)
+        return {f"data {self.name}": found.labels, f"images {self.name}": found.images}
+
 
 def evaluate_run(recipe: Recipe, target: str, force: bool = False) -> Path:
     """Measure the run's models for a target, unless that is up to date; the result folder."""
     models, sets = run_models(recipe, target), validation_sets(recipe.data, recipe.run_folder)
     truths = {data.name: data.read(recipe) for data in sets}
     inputs = {f"model {name}": sha256(artifact.folder / "manifest.json") for name, artifact in models.items()}
-    inputs |= {f"data {name}": truth.labels_sha256 for name, truth in truths.items()}
-    inputs |= {f"images {name}": truth.images_sha256() for name, truth in truths.items()}
+    for data in sets:
+        truths[data.name].require_images()
+        inputs |= data.input_digests()
     inputs |= skeleton_digest(recipe.data.skeleton)
     settings = {"eval": recipe.eval, "data": recipe.data, "target": target, "machine": machine()}
     folder = recipe.run_folder / "eval"

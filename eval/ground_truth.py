@@ -5,7 +5,6 @@ Crowds and persons without keypoints are not measured, but OKS AP must know them
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgekp.atomic import sha256
-from edgekp.coco import Labels, read_coco, read_json
+from edgekp.coco import Labels, read_coco
 from edgekp.errors import DataError
+from edgekp.json_file import read_labels
 from edgekp.sample import Bool, Float, Int
 from edgekp.skeletons import SKELETONS, Skeleton, skeleton_named, skeleton_with
 from edgekp.stage import say
@@ -115,21 +115,17 @@ class GroundTruth:
         """Hex digest of the annotation file."""
         return sha256(self.labels.path)
 
-    def images_sha256(self) -> str:
-        """Hex digest of the files of the measured images, in the order of their ids.
+    def require_images(self) -> None:
+        """Refuse to begin where an image that is measured is not there.
 
         Raises:
-            DataError: One cannot be read.
+            DataError: How many are missing, and the first of them.
         """
-        paths = {instance.image.id: Path(instance.image.path) for instance in self.labels.instances}
-        whole = hashlib.sha256()
-        for number, path in sorted(paths.items()):
-            try:
-                whole.update(bytes.fromhex(sha256(path)))
-            except OSError as error:
-                raise DataError(f"{path}: cannot read the image with id {number} of {self.labels.path} "
-                                f"({error.strerror})") from error
-        return whole.hexdigest()
+        paths = sorted({instance.image.path for instance in self.labels.instances})
+        missing = [path for path in paths if not Path(path).is_file()]
+        if missing:
+            raise DataError(f"{self.labels.path}: {len(missing)} of {len(paths)} images with people are not there, "
+                            f"first {missing[0]}; check file_name, or name their folder")
 
     def per_image(self, values: Float | Int) -> Float:
         """(I, S) sums of (N, S) values over the instances of each image."""
@@ -148,7 +144,7 @@ def read_ground_truth(path: Path, skeleton: Skeleton, images: Path | None = None
     labels = read_coco(path, skeleton, images)
     image_ids = {image.id for image in labels.images}
     entries = {}
-    for raw in read_json(path)["annotations"]:
+    for raw in read_labels(path)["annotations"]:
         entry = _checked(path, raw, len(skeleton), image_ids)
         if entry.id in entries:
             raise DataError(f"{path}: annotation id {entry.id} occurs twice; ids must be unique")
@@ -180,11 +176,11 @@ def _checked(path: Path, raw: dict[str, Any], k: int, image_ids: set[int]) -> _E
                        [float(v) for v in keypoints], [float(v) for v in raw["bbox"]], float(raw.get("area", 0)),
                        bool(int(raw.get("iscrowd", 0))), float(raw.get("head_size_px", math.nan)))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{where}: lacks a usable id, image_id, bbox, area or keypoints ({error})") from error
+        raise DataError(f"{where}: lacks a usable id, image_id, bbox, area or keypoints ({error}); add it") from error
     if len(entry.bbox) != 4 or not all(map(math.isfinite, [*entry.bbox, entry.area, *entry.keypoints])):
         raise DataError(f"{where}: bbox {raw['bbox']}, area {entry.area}; these and keypoints must be finite")
     if entry.image_id not in image_ids:
-        raise DataError(f"{where}: image_id {entry.image_id} is not among the file's images")
+        raise DataError(f"{where}: image_id {entry.image_id} is not among the file's images; see edgekp doctor data")
     if len(keypoints) != 3 * k:
         raise DataError(f"{where}: {len(keypoints)} keypoint values, expected 3 x {k}")
     if entry.head_size_px <= 0 or math.isinf(entry.head_size_px):
@@ -217,7 +213,7 @@ def skeleton_of(path: Path, name: str | None) -> Skeleton:
 
 def _keypoint_names(path: Path) -> list[str]:
     """Names from the category, or as many empty ones as the first annotation has keypoints."""
-    document = read_json(path)
+    document = read_labels(path)
     try:
         for category in document.get("categories") or []:
             if category.get("keypoints"):
@@ -226,5 +222,5 @@ def _keypoint_names(path: Path) -> list[str]:
     except (AttributeError, KeyError, TypeError) as error:
         raise DataError(f"{path}: expected a COCO keypoints file with 'images' and 'annotations'") from error
     if not lengths:
-        raise DataError(f"{path}: no annotation has keypoints")
+        raise DataError(f"{path}: no annotation has keypoints, expected COCO keypoint annotations")
     return [""] * (lengths[0] // 3)

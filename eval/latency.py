@@ -99,5 +99,5 @@ def _ask_worker(task: str, folders: Sequence[Path], *options: str) -> dict[str, 
     done = subprocess.run([*command, *options], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
-        raise EdgekpError(f"latency could not be measured: {last}")
+        raise EdgekpError(f"latency could not be measured: {last}; mend that and run it again")
     return dict(json.loads(done.stdout))

@@ -47,9 +47,9 @@ def judge(arguments: argparse.Namespace) -> int:
 
 def _measured(arguments: argparse.Namespace) -> tuple[Evidence, Verdict]:
     if arguments.require_stamp:
-        raise EdgekpError("--require-stamp belongs to --replay")
+        raise EdgekpError("--require-stamp belongs to --replay; leave it out")
     if arguments.key_file and not arguments.record:
-        raise EdgekpError("--key-file belongs to --record or --replay")
+        raise EdgekpError("--key-file belongs to --record or --replay; leave it out")
     key = ledger_key(arguments.key_file) if arguments.record else None
     evidence = measure_evidence(arguments.baseline, arguments.candidate, arguments.limit)
     if arguments.record:

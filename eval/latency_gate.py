@@ -15,7 +15,7 @@ one it was: its settings, its clock and its temperature are read before and afte
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import exp, sqrt
+from math import exp, inf, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -144,5 +144,5 @@ def _numbers(evidence: Evidence, decision: Decision, limit: float) -> dict[str, 
 
 
 def _require_ratio(limit: float) -> None:
-    if not limit > 0:
+    if not 0 < limit < inf:
         raise EdgekpError(f"--limit {limit}: expected a ratio above 0, such as 1.05")

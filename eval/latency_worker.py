@@ -20,7 +20,7 @@ import numpy as np
 
 from deploy.runtime.session import Session, open_session
 from edgekp.artifact import Artifact, open_artifact
-from edgekp.cli import add_debug, run
+from edgekp.cli import Parser, add_debug, run
 from edgekp.errors import EdgekpError
 from edgekp.sample import Float
 from eval.energy import watched_power_mw
@@ -46,7 +46,7 @@ class Turns:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m eval.latency_worker", description="Run models in this process.")
+    parser = Parser(prog="python -m eval.latency_worker", description="Run models in this process.")
     tasks = parser.add_subparsers(required=True, metavar="TASK")
     in_turn = tasks.add_parser("in-turn", help="time models against each other")
     in_turn.add_argument("artifacts", type=Path, nargs="+", metavar="ARTIFACT_DIR", help="may name a folder twice")

@@ -41,7 +41,7 @@ class LayerError:
 
 def is_quantized(artifact: Artifact) -> bool:
     """Whether any part of an exported model is rounded."""
-    return artifact.kind == "onnx" and QuantizedGraph(onnx.load(artifact.model_path)).is_quantized
+    return artifact.kind == "onnx" and QuantizedGraph(onnx.load_from_string(artifact.read_model())).is_quantized
 
 
 def layer_errors(quantized: Artifact, inputs: Float, reference: Artifact | None = None) -> list[LayerError]:
@@ -54,7 +54,7 @@ def layer_errors(quantized: Artifact, inputs: Float, reference: Artifact | None 
     Raises:
         ArtifactError: ``quantized`` rounds nothing, or ``reference`` is another network.
     """
-    graph = QuantizedGraph(onnx.load(quantized.model_path))
+    graph = QuantizedGraph(onnx.load_from_string(quantized.read_model()))
     if not graph.is_quantized:
         raise ArtifactError(f"{quantized.folder}: rounds nothing; expected a model with QuantizeLinear nodes")
     twins = _float_twins(graph, quantized, reference) if reference else {}
@@ -75,7 +75,7 @@ def _float_twins(graph: QuantizedGraph, quantized: Artifact, reference: Artifact
 
     Exporters order and name the nodes of the two graphs differently, so neither can tell.
     """
-    original = QuantizedGraph(onnx.load(reference.model_path))
+    original = QuantizedGraph(onnx.load_from_string(reference.read_model()))
     ours = list(zip(graph.layers(), graph.float_weights(), strict=True))
     theirs = list(zip(original.layers(), original.float_weights(), strict=True))
     if sorted(values.shape for _, values in ours) != sorted(values.shape for _, values in theirs):

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgekp.artifact import MANIFEST, open_artifact, require_same_contract
+from edgekp.artifact import open_artifact, require_same_contract
 from edgekp.atomic import sha256
-from edgekp.coco import read_json
 from edgekp.errors import EdgekpError, RecipeError, unknown_name
+from edgekp.json_file import read_labels
+from edgekp.manifest import MANIFEST
 from edgekp.strict import strict
 from eval.latency_evidence import Evidence
 from eval.latency_gate import LIMIT, LOOKS, judge_evidence
@@ -28,6 +29,7 @@ from eval.verdict import Verdict, write_json
 FORMAT = "edgekp-latency-ledger"
 FORMAT_VERSION = 1
 KEY_VARIABLE = "EDGEKP_LEDGER_KEY"
+LARGEST_LOG_RATIO = 100.0  # nothing real is e100 times slower; beyond e709 there is no number
 SEALS = ("sha256", "hmac_sha256")
 
 
@@ -62,7 +64,7 @@ def read_ledger(path: Path, baseline: Path, candidate: Path, key: bytes | None =
         EdgekpError: No ledger, changed since it was written, not signed with the key that is given, of other
             artifacts, of another machine than required, or with numbers missing.
     """
-    document = read_json(path)
+    document = read_labels(path)
     if not isinstance(document, dict) or (document.get("format"), document.get("version")) != (FORMAT, FORMAT_VERSION):
         raise EdgekpError(f"{path}: not an {FORMAT} of version {FORMAT_VERSION}; record it again")
     body = {name: value for name, value in document.items() if name not in SEALS}
@@ -142,6 +144,10 @@ def _evidence(path: Path, table: Any) -> Evidence:
     if len(evidence.processes) not in LOOKS:
         raise EdgekpError(f"{path}: holds {len(evidence.processes)} processes, expected "
                           f"{', '.join(map(str, LOOKS))}; record it again")
+    largest = max(abs(value) for process in evidence.processes for value in (process.log_ratio, process.self_log_ratio))
+    if largest > LARGEST_LOG_RATIO:
+        raise EdgekpError(f"{path}: holds a ratio of exp({largest:.4g}), expected at most exp({LARGEST_LOG_RATIO:g}); "
+                          "record it again")
     return evidence
 
 
@@ -153,7 +159,8 @@ def _require_stamp(path: Path, stamp: Stamp, required: Mapping[str, str]) -> Non
     unlike = [f"{name}: {found[name]} recorded, {value} required" for name, value in required.items()
               if found[name] != value]
     if unlike:
-        raise EdgekpError(f"{path}: was recorded on another machine than required: {'; '.join(unlike)}")
+        raise EdgekpError(f"{path}: was recorded on another machine than required: {'; '.join(unlike)}; "
+                          "record it there, or change --require-stamp")
 
 
 def _without_none(value: Any) -> Any:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from edgekp.artifact import Artifact
 from edgekp.atomic import sha256, write_file
-from edgekp.coco import read_json
 from edgekp.errors import StageError
+from edgekp.json_file import read_json
 from edgekp.recipe import Recipe
 from edgekp.stage import Key, run_stage
 from eval.accuracy_gate import judge_accuracy
@@ -61,7 +61,7 @@ def _ledger(recipe: Recipe, models: dict[str, Artifact]) -> Ledger | None:
 def _judge(scratch: Path, recipe: Recipe, evaluated: Path, models: dict[str, Artifact], ledger: Ledger | None) -> None:
     baseline, *candidates = models
     if not candidates:
-        raise StageError(f"recipe '{recipe.name}' has no [[optimize]] step, so there is no model to judge")
+        raise StageError(f"recipe '{recipe.name}' has no [[optimize]] step, so there is no model to judge; add one")
     final = candidates[-1]
     verdicts = []
     for data in validation_sets(recipe.data, recipe.run_folder):

@@ -6,7 +6,6 @@ and ``bbox``; files of others may leave out everything but ``image_id`` and ``ke
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +16,14 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from edgekp.coco import read_json
 from edgekp.errors import DataError
+from edgekp.json_file import read_labels
 from edgekp.sample import Bool, Float, Prediction
 from edgekp.similarity import oks
 from eval.ground_truth import GroundTruth
 
 Result = dict[str, Any]
+LARGEST_SCORE = 1e300  # JSON has whole numbers that no float can hold
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ def read_results(path: Path, truth: GroundTruth) -> list[Result]:
     Raises:
         DataError: Missing or broken file, nothing in it, an unknown image, a wrong number of keypoints, NaN.
     """
-    document = read_json(path)
+    document = read_labels(path)
     if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document):
         raise DataError(f"{path}: expected a list of results, [{{image_id, category_id, keypoints, score}}]")
     if not document:
-        raise DataError(f"{path}: holds no result")
+        raise DataError(f"{path}: holds no result, expected a list of COCO keypoint results")
     image_ids = {image.id for image in truth.labels.images}
     return [_checked(f"{path}: result {number}", entry, truth, image_ids) for number, entry in enumerate(document)]
 
@@ -99,10 +99,11 @@ def keypoints_xy(result: Result) -> Float:
 
 def _checked(where: str, entry: Result, truth: GroundTruth, image_ids: set[int]) -> Result:
     if not isinstance(entry.get("image_id"), int) or entry["image_id"] not in image_ids:
-        raise DataError(f"{where}: image_id {entry.get('image_id')!r} is not an image of {truth.labels.path}")
+        raise DataError(f"{where}: image_id {entry.get('image_id')!r} is not an image of {truth.labels.path}; "
+                        "do --gt and --results belong together?")
     triplets = _triplets(where, entry, len(truth.skeleton))
     score = entry.get("score", float(triplets[:, 2].mean()))
-    if not isinstance(score, (int, float)) or not math.isfinite(score):
+    if not isinstance(score, (int, float)) or not abs(score) <= LARGEST_SCORE:
         raise DataError(f"{where}: score {score!r}, expected a finite number")
     category = entry.get("category_id", truth.category_ids[0])
     if category not in truth.category_ids or ("category_id" not in entry and len(truth.category_ids) > 1):
@@ -121,8 +122,8 @@ def _extras(where: str, entry: Result) -> Result:
     if entry.get("bbox"):
         try:
             box = np.asarray(entry["bbox"], dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{where}: a value of bbox is no number ({error})") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"{where}: a value of bbox is no number ({error}); expected four") from error
         if box.shape != (4,) or not np.isfinite(box).all():
             raise DataError(f"{where}: bbox {entry['bbox']}, expected four finite numbers")
         extras["bbox"] = box.tolist()
@@ -133,12 +134,12 @@ def _triplets(where: str, entry: Result, k: int) -> Float:
     """(K, 3) x, y, score; positions without scores get 1."""
     try:
         values = np.asarray(entry.get("keypoints"), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where}: a keypoint value is no number ({error})") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{where}: a keypoint value is no number ({error}); expected numbers only") from error
     if values.shape not in ((3 * k,), (2 * k,)):
         raise DataError(f"{where}: {values.size} keypoint values, expected {k} x [x, y, score] or {k} x [x, y]")
     if not np.isfinite(values).all():
-        raise DataError(f"{where}: a keypoint value is NaN or infinite")
+        raise DataError(f"{where}: a keypoint value is NaN or infinite, expected numbers")
     if values.size == 3 * k:
         return values.reshape(k, 3)
     return np.concatenate([values.reshape(k, 2), np.ones((k, 1))], axis=1)
@@ -151,13 +152,15 @@ def _pairs_by_name(truth: GroundTruth, results: list[Result]) -> list[tuple[int,
     for result in results:
         name = result["annotation_id"]
         if name not in truth.category_of:
-            raise DataError(f"{truth.labels.path}: has no annotation {name!r}, which the results name")
+            raise DataError(f"{truth.labels.path}: has no annotation {name!r}, which the results name; "
+                            "do --gt and --results belong together?")
         if name in seen:
             raise DataError(f"results: annotation_id {name} occurs twice; one result an instance")
         seen.add(name)
         if name in position_of and result["image_id"] != truth.labels.instances[position_of[name]].image.id:
             raise DataError(f"results: image_id {result['image_id']} for annotation {name}, which is on image "
-                            f"{truth.labels.instances[position_of[name]].image.id} of {truth.labels.path}")
+                            f"{truth.labels.instances[position_of[name]].image.id} of {truth.labels.path}; "
+                            "leave annotation_id out")
     return [(position_of[result["annotation_id"]], number) for number, result in enumerate(results)
             if result["annotation_id"] in position_of]
 

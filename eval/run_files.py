@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from edgekp.atomic import sha256
-from edgekp.coco import read_json
 from edgekp.contract import flatten
 from edgekp.errors import StageError
+from edgekp.json_file import read_json
 from edgekp.recipe import Data, Eval
 from edgekp.skeletons import skeleton_named
 from edgekp.stage import KEY_FILE, require_stage

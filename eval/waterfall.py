@@ -126,7 +126,7 @@ def _require_comparable(first: Contract, second: Contract) -> None:
 
 def _network_swaps(candidate: Artifact) -> Iterator[tuple[str, str, Callable[[], Session]]]:
     """The candidate's network in one step, or in two where it computes in integers."""
-    graph = QuantizedGraph(onnx.load(candidate.model_path)) if candidate.kind == "onnx" else None
+    graph = QuantizedGraph(onnx.load_from_string(candidate.read_model())) if candidate.kind == "onnx" else None
     if graph is None or not graph.is_quantized:
         yield candidate.folder.name, "network", lambda: open_session(candidate)
         return

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from edgekp.artifact import MANIFEST, Artifact, boxed_contract, open_artifact
+from edgekp.artifact import Artifact, boxed_contract, open_artifact
 from edgekp.atomic import sha256, write_file
 from edgekp.cli import recipe_of, stage_parser
-from edgekp.coco import read_json
 from edgekp.errors import DataError, EdgekpError
+from edgekp.json_file import read_json
+from edgekp.manifest import MANIFEST
 from edgekp.recipe import Recipe
+from edgekp.run_lock import locked
 from edgekp.sample import Float
 from edgekp.stage import Key, require_stage, run_stage, say
 from eval.evaluate import run_models, validation_sets
@@ -57,7 +59,9 @@ def explain(arguments: argparse.Namespace) -> int:
     if arguments.baseline is None and arguments.candidate is None:
         if arguments.data is not None or arguments.images is not None:
             raise EdgekpError("--data and --images belong to --baseline and --candidate; a recipe names its own")
-        told = explain_run(recipe_of(arguments), arguments.target, arguments.force)
+        recipe = recipe_of(arguments)
+        with locked(recipe.run_folder):
+            told = explain_run(recipe, arguments.target, arguments.force)
     else:
         told = _explain_pair(arguments)
     print(_table(told))
@@ -74,7 +78,7 @@ def explain_run(recipe: Recipe, target: str, force: bool = False) -> dict[str, A
     models = [checkpoint, *run_models(recipe, target).values()]
     data = validation_sets(recipe.data, recipe.run_folder)[0]
     inputs = {f"model {model.folder.name}": sha256(model.folder / MANIFEST) for model in models}
-    inputs[f"data {data.name}"] = sha256(data.labels)
+    inputs |= data.input_digests()
     key = Key("waterfall", VERSION, {"metric": recipe.eval, "target": target}, inputs)
     folder = recipe.run_folder / "waterfall"
 
@@ -88,7 +92,7 @@ def explain_run(recipe: Recipe, target: str, force: bool = False) -> dict[str, A
 
 def _explain_pair(arguments: argparse.Namespace) -> dict[str, Any]:
     if None in (arguments.baseline, arguments.candidate, arguments.data):
-        raise DataError("--baseline, --candidate and --data are needed together")
+        raise DataError("--baseline, --candidate and --data are needed together; name all, or none for a recipe's run")
     baseline, candidate = open_artifact(arguments.baseline), open_artifact(arguments.candidate)
     truth = read_ground_truth(arguments.data, baseline.contract.skeleton, arguments.images)
     metric = arguments.metric or metrics_for(baseline.contract.skeleton)[0]

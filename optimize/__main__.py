@@ -17,6 +17,7 @@ from edgekp.cli import recipe_of, run, stage_parser
 from edgekp.errors import RecipeError
 from edgekp.recipe import Recipe, Train
 from edgekp.recipe_steps import Distill, Prune, Qat, Quantize, Step
+from edgekp.run_lock import locked
 from edgekp.stage import KEY_FILE, Key, require_stage, run_stage, say
 from optimize.distill import distill, teacher_folder
 from optimize.prune import facts, prune
@@ -92,7 +93,8 @@ def optimize(recipe: Recipe, *, force: bool) -> None:
         run_stage(folder, step_key(recipe, name, step, parent, baseline), work, force=force)
         parent = folder
     _write_changed(root / "models.json", json.dumps({"models": names}) + "\n")
-    _write_changed(root / KEY_FILE, json.dumps({"last": sha256(parent / "manifest.json")}) + "\n")
+    _write_changed(root / KEY_FILE, json.dumps({"last": sha256(parent / "manifest.json"),
+                                                "files": {"models.json": sha256(root / "models.json")}}) + "\n")
     say(f"optimize: {' -> '.join(['float', *names])}")
 
 
@@ -108,7 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command(arguments: argparse.Namespace) -> int:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise RecipeError("optimize runs in one process, not under torchrun; run: make optimize")
-        optimize(recipe_of(arguments), force=arguments.force)
+        recipe = recipe_of(arguments)
+        with locked(recipe.run_folder):
+            optimize(recipe, force=arguments.force)
         return 0
 
     return run(command, parser, argv)

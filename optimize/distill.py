@@ -137,7 +137,7 @@ def feature_widths(checkpoint: Checkpoint, names: tuple[str, ...]) -> list[int]:
     for name in names:
         if name not in used:
             shallow = [each for each in used if each.count(".") <= 2]  # a network has hundreds in all
-            raise RecipeError(f"optimize.distill.features: {folder} has {unknown_name('module', name, shallow)}")
+            raise RecipeError(f"optimize.distill.features: {folder}: {unknown_name('module', name, shallow)}")
     _, maps = with_features(checkpoint.net, names, torch.zeros(1, 3, *checkpoint.spec.input_hw))
     for name, said in zip(names, maps, strict=True):
         if said.ndim != 4:

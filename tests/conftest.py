@@ -34,6 +34,12 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or fills the cache of the user who runs it."""
+    os.environ.setdefault("EDGEKP_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _one_torch_thread() -> None:
     """Tests run side by side: more threads than cores only wait for each other, and sums change with their number."""
     try:

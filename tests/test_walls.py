@@ -41,7 +41,7 @@ DEVICE = Layer(("edgekp", "deploy.runtime"), frozenset({"numpy", "cv2"}), BACKEN
 CHECKPOINT = Layer(("edgekp", "train.models"), frozenset({"numpy", "torch"}))
 # An export is verified through the runtime that will run it, so deploy.runtime is below deploy.export.
 EXPORT = Layer(("edgekp", "train.models", "deploy.runtime", "deploy.export"), frozenset(
-    {"numpy", "torch", "onnx", "onnxslim"}), frozenset({"ai_edge_litert", "flatbuffers", "onnxruntime"}))
+    {"numpy", "torch", "onnx", "onnxslim", "google"}), frozenset({"ai_edge_litert", "flatbuffers", "onnxruntime"}))
 EVAL = Layer(("edgekp", "deploy.runtime", "eval"), frozenset(
     {"numpy", "cv2", "onnx", "scipy", "matplotlib", "jinja2", "markupsafe"}))  # markupsafe is jinja2's
 # A budget is kept where it is spent: what a step gives is exported, run and judged by the very gate of the run.

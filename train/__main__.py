@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from torch import nn
 
 from edgekp.cli import recipe_of, run, stage_parser
 from edgekp.recipe import Recipe, SecondTask
+from edgekp.run_lock import locked
 from edgekp.stage import Key, run_stage, say
 from train.curves import write_history
 from train.dataset import input_digests, read_pools
 from train.distributed import launched_world, leave, run_stage_together
 from train.drawn import write_dataset
+from train.foreign_weights import begin_with, digest_of
 from train.history import Entry
 from train.loader import monitor_of
 from train.loop import fit
@@ -25,6 +28,7 @@ from train.models import ModelSpec, build, spec_of
 from train.models.checkpoint import device, save_checkpoint
 from train.models.multitask import build_together
 from train.multitask import fit_together
+from train.resume import is_state_of
 from train.task import Task
 from train.untaught import say_untaught
 from train.visibility import require_both_kinds
@@ -49,6 +53,8 @@ def train_key(recipe: Recipe) -> Key:
     inputs, *of_second = recipe.for_each_task(lambda task: input_digests(task, "train"))
     for digests in of_second:
         inputs |= {f"second {name}": digest for name, digest in digests.items()}
+    if recipe.train.init:
+        inputs["train.init"] = digest_of(Path(recipe.train.init))
     if recipe.second:
         settings["second"] = replace(recipe.second, data=replace(recipe.second.data, hint=""))
     return Key("train", VERSION, settings, inputs)
@@ -75,15 +81,19 @@ def learn(second: SecondTask | None, tasks: list[Task], specs: list[ModelSpec],
           world: World) -> tuple[Sequence[nn.Module], list[Entry]]:
     """The trained network of each task, and the history of the run."""
     if second:
-        return fit_together(build_together(specs), tasks[0], replace(tasks[1], label=second.name), second.share,
-                            device(), world)
-    net, history = fit(build(specs[0]), tasks[0], device(), world)
+        together = build_together(specs)
+        if tasks[0].settings.init:
+            begin_with(together, Path(tasks[0].settings.init))
+        return fit_together(together, tasks[0], replace(tasks[1], label=second.name), second.share, device(), world)
+    net = build(specs[0])
+    if tasks[0].settings.init:
+        begin_with(net, Path(tasks[0].settings.init))
+    net, history = fit(net, tasks[0], device(), world)
     return [net], history
 
 
-def train(recipe: Recipe, world: World, *, force: bool, resume: bool) -> None:
+def train(recipe: Recipe, specs: list[ModelSpec], world: World, *, force: bool, resume: bool) -> None:
     """Train the float baseline of a recipe into its run folder; that of a second task into a folder therein."""
-    specs = recipe.for_each_task(spec_that_fits)  # a misfit is refused before data is drawn
     if world.is_first:
         recipe.for_each_task(draw_data)
     world.told(None)  # the others wait until the data is drawn
@@ -105,7 +115,8 @@ def train(recipe: Recipe, world: World, *, force: bool, resume: bool) -> None:
                 save_checkpoint(place, net, spec, task.contract, world.size)
             write_history(folder, history)
 
-    if run_stage_together(world, recipe.run_folder / "train", key, work, force=force):
+    has_run = run_stage_together(world, recipe.run_folder / "train", key, work, force=force)
+    if has_run or (world.is_first and is_state_of(state, key.to_json())):  # left by a kill after the result was there
         for partial in (state, state.with_suffix(".csv")):
             partial.unlink(missing_ok=True)
 
@@ -116,7 +127,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command(arguments: argparse.Namespace) -> int:
         with launched_world() as world:
-            train(recipe_of(arguments), world, force=arguments.force, resume=arguments.resume)
+            recipe = recipe_of(arguments)
+            specs = recipe.for_each_task(spec_that_fits)  # a misfit is refused before anything is written
+            with locked(recipe.run_folder) if world.is_first else nullcontext():  # one lock for all processes
+                train(recipe, specs, world, force=arguments.force, resume=arguments.resume)
         return 0
 
     return run(command, parser, argv)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from edgekp.errors import DataError
+from edgekp.preprocess import decoded
 from edgekp.sample import Float, Instance
 
 REDUCED = 8  # JPEG decodes to this fraction at once, eight times as fast as whole
@@ -25,9 +25,7 @@ def brightness(instances: Sequence[Instance]) -> Float:
         of_image[instance.image.path].append(index)
     found = np.zeros(len(instances))
     for path, indices in of_image.items():
-        pixels = cv2.imread(path, cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_IGNORE_ORIENTATION)
-        if pixels is None:
-            raise DataError(f"{path}: does not decode as an image; replace the file or drop it from the annotations")
+        pixels = decoded(path, cv2.IMREAD_REDUCED_GRAYSCALE_8)
         for index in indices:
             found[index] = _inside(pixels, instances[index].bbox_xywh).mean() / 255
     return found

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from edgekp.atomic import sha256
 from edgekp.coco import Labels, read_coco
 from edgekp.coco_scenes import read_scenes
 from edgekp.codecs import SCENE_CODECS
 from edgekp.contract import VISIBILITY, Contract
+from edgekp.data_digest import data_digest
 from edgekp.data_folder import locate
 from edgekp.errors import DataError, EdgekpError
 from edgekp.preprocess import crop, crop_affine, normalise, read_image, transform
@@ -110,9 +110,11 @@ def read_pools(recipe: Recipe, split: str) -> list[Pool]:
 
 
 def input_digests(recipe: Recipe, split: str) -> dict[str, str]:
-    """sha256 of each label file of a split, and of the skeleton where it is a file, for a stage's key."""
-    labels = {entry.labels: sha256(path) for path, _, entry in label_files(recipe, split)}
-    return labels | skeleton_digest(recipe.data.skeleton)
+    """Digests of each label file of a split, its images, and the skeleton where it is a file, for a stage's key."""
+    digests = skeleton_digest(recipe.data.skeleton)
+    for path, images, entry in label_files(recipe, split):
+        digests |= data_digest(path, images).inputs(entry.labels)
+    return digests
 
 
 def _check_images(labels: Labels) -> None:

@@ -178,7 +178,7 @@ def _exit_code(error: BaseException) -> int:
     """As ``edgekp.cli.run`` has it."""
     if isinstance(error, KeyboardInterrupt):
         return 130
-    return 2 if isinstance(error, EdgekpError) or _is_lost_connection(error) else 1
+    return 2 if isinstance(error, (EdgekpError, OSError, MemoryError)) or _is_lost_connection(error) else 1
 
 
 def _end(code: int) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from edgekp.errors import StageError
 from edgekp.stage import say
 from train.history import Entry
 
-NEEDED = {"identity", "progress", "scaler", "conditions"}
+SEAL = "sha256"
+NEEDED = {"identity", "progress", "scaler", "conditions", SEAL}
 PARTS = ("net", "average", "optimizer", "best")
 
 
@@ -71,7 +73,7 @@ def save_state(path: Path, identity: dict[str, Any], state: State, processes: in
     metadata = {"identity": _to_json(identity), "progress": json.dumps(asdict(state.progress)),
                 "scaler": _to_json(state.scaler.state_dict()), "conditions": _to_json(_conditions(processes))}
     try:
-        write_file(path, save(tensors, metadata))
+        write_file(path, save(tensors, metadata | {SEAL: _digest(metadata, tensors)}))
     except OSError as error:
         kept = "the state before it is intact: " if path.exists() else ""
         raise StageError(f"{path}: the state of the training cannot be saved ({error.strerror}); {kept}make room, "
@@ -101,6 +103,15 @@ def load_state(path: Path, identity: dict[str, Any], state: State, processes: in
     _say_what_differs(json.loads(metadata["conditions"]), _conditions(processes))
 
 
+def is_state_of(path: Path, identity: dict[str, Any]) -> bool:
+    """Whether a state is of this very run; False where there is none, or none that can be read."""
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("identity") == _to_json(identity)
+    except (OSError, SafetensorError):
+        return False
+
+
 def _read(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Tensor]]]:
     """Metadata and the tensors of each part."""
     try:
@@ -111,11 +122,22 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Tensor]]]:
         raise StageError(f"{path}: no state to resume from ({error}); start anew without --resume") from error
     if not metadata.keys() >= NEEDED:
         raise StageError(f"{path}: not the state of a training run; start anew without --resume")
+    if metadata.pop(SEAL) != _digest(metadata, tensors):
+        raise StageError(f"{path}: was changed or damaged since it was saved; start anew without --resume")
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
         parts[part][rest] = tensor
     return metadata, parts
+
+
+def _digest(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    """Of all that a state holds: the format does not notice a changed bit."""
+    whole = sha256(_to_json(metadata).encode())
+    for name, tensor in sorted(tensors.items()):
+        whole.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 def _conditions(processes: int) -> dict[str, Any]:

@@ -24,7 +24,8 @@ def say_untaught(pools: Sequence[Pool], skeleton: Skeleton) -> None:
             labelled |= instance.labelled
     names = [name for name, is_labelled in zip(skeleton.keypoints, labelled, strict=True) if not is_labelled]
     if len(names) == len(skeleton):
-        raise DataError("the training sets have not one labelled keypoint (v = 1 or 2): there is nothing to learn")
+        raise DataError("the training sets have not one labelled keypoint (v = 1 or 2): there is nothing to "
+                        "learn; label some")
     if names:
         say(f"data: warning: nothing teaches {', '.join(names)}: no training set has a label for "
             f"{'them' if len(names) > 1 else 'it'}, and what the model says there will mean nothing")

@@ -21,7 +21,9 @@ from edgekp.artifact import require_contract
 from edgekp.atomic import sha256, write_file
 from edgekp.cli import recipe_of, run, stage_parser
 from edgekp.errors import StageError
+from edgekp.json_file import MANIFEST_BYTES, read_json
 from edgekp.recipe import Recipe
+from edgekp.run_lock import locked
 from edgekp.stage import Key, require_stage, run_stage, say
 from train.models.checkpoint import load_checkpoint
 
@@ -33,7 +35,7 @@ def checkpoints_of(recipe: Recipe) -> dict[str, Path]:
     folders = {"float": require_stage(recipe.run_folder / "train", "make train")}
     if recipe.optimize:
         optimized = require_stage(recipe.run_folder / "optimize", "make optimize")
-        names = json.loads((optimized / "models.json").read_bytes())["models"]
+        names = read_json(optimized / "models.json", MANIFEST_BYTES)["models"]
         folders |= {name: optimized / name for name in names}
     return folders
 
@@ -65,7 +67,8 @@ def export(recipe: Recipe, target_name: str, *, force: bool) -> None:
             require_contract(checkpoint.artifact, contracts[name], "make train optimize")
             found = export_checkpoint(checkpoint, scratch / name, target, recipe.export.opset, recipe.export.embed)
             say(f"export: {name}: equal to its network within {found['largest_difference']:.2g} of the largest output")
-        shutil.copytree(scratch / list(folders)[-1], scratch, dirs_exist_ok=True)
+        for path in (scratch / list(folders)[-1]).iterdir():
+            shutil.copy2(path, scratch)
         write_file(scratch / "models.json", json.dumps({"models": list(folders)}) + "\n")
 
     result = recipe.run_folder / "export" / target_name
@@ -78,7 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--target", default="cpu", help="a name in deploy/targets (default: %(default)s)")
 
     def command(arguments: argparse.Namespace) -> int:
-        export(recipe_of(arguments), arguments.target, force=arguments.force)
+        recipe = recipe_of(arguments)
+        with locked(recipe.run_folder):
+            export(recipe, arguments.target, force=arguments.force)
         return 0
 
     return run(command, parser, argv)

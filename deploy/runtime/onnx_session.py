@@ -27,7 +27,7 @@ class OnnxSession:
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its C extension that share no base but Exception
-            raise ArtifactError(f"{where}: ONNX Runtime refuses it: {error}") from error
+            raise ArtifactError(f"{where}: ONNX Runtime refuses it ({error}); export the model again") from error
         found = tuple(output.name for output in self._session.get_outputs())
         if found != outputs:
             raise ArtifactError(f"{where}: outputs {list(found)}, expected {list(outputs)}; export the model again")
@@ -38,8 +38,8 @@ class OnnxSession:
 
     @classmethod
     def of(cls, artifact: Artifact, threads: int = 1) -> OnnxSession:
-        """The model of an artifact, whose digest was checked when it was opened."""
-        return cls(artifact.model_path.read_bytes(), artifact.contract.outputs, str(artifact.model_path), threads)
+        """The model of an artifact, of which the very bytes that the runtime is given are checked."""
+        return cls(artifact.read_model(), artifact.contract.outputs, str(artifact.model_path), threads)
 
     def infer(self, inputs: Float | Image) -> dict[str, Float]:
         array = np.ascontiguousarray(inputs, self._dtype)

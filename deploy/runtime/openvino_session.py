@@ -22,11 +22,11 @@ class OpenVINOSession:
         core = _core()
         config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
         try:
-            model = core.read_model(artifact.model_path.read_bytes())
+            model = core.read_model(artifact.read_model())
             self._model = core.compile_model(model, "CPU", config)
         except RuntimeError as error:
             reason = str(error).strip().partition("\n")[0]
-            raise ArtifactError(f"{where}: OpenVINO refuses it: {reason}") from error
+            raise ArtifactError(f"{where}: OpenVINO refuses it ({reason}); export the model again") from error
         found = tuple(output.get_any_name() for output in self._model.outputs)
         if found != artifact.contract.outputs:
             raise ArtifactError(f"{where}: outputs {list(found)}, expected {list(artifact.contract.outputs)}; export "

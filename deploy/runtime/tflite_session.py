@@ -63,7 +63,7 @@ class TFLiteSession:
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             reason = str(error).strip().partition("\n")[0]
-            raise ArtifactError(f"{where}: the TFLite runtime refuses it: {reason}") from error
+            raise ArtifactError(f"{where}: the TFLite runtime refuses it ({reason}); export the model again") from error
         details = self._interpreter.get_output_details()
         found = tuple(str(detail["name"]) for detail in details)
         if found != outputs:
@@ -73,8 +73,8 @@ class TFLiteSession:
 
     @classmethod
     def of(cls, artifact: Artifact, threads: int = 1) -> TFLiteSession:
-        """The model of an artifact, whose digest was checked when it was opened."""
-        return cls(artifact.model_path.read_bytes(), artifact.contract.outputs, str(artifact.model_path), threads)
+        """The model of an artifact, of which the very bytes that the runtime is given are checked."""
+        return cls(artifact.read_model(), artifact.contract.outputs, str(artifact.model_path), threads)
 
     def infer(self, inputs: Float) -> dict[str, Float]:
         rows = [self._infer_one(one) for one in np.asarray(inputs, np.float32)]

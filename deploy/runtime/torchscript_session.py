@@ -22,11 +22,11 @@ class TorchScriptSession:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch warns of TorchScript's age
-                file = io.BytesIO(artifact.model_path.read_bytes())
+                file = io.BytesIO(artifact.read_model())
                 self._net = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]
-            raise ArtifactError(f"{self._where}: torch refuses it: {reason}") from error
+            raise ArtifactError(f"{self._where}: torch refuses it ({reason}); export the model again") from error
 
     @torch.inference_mode()
     def infer(self, inputs: Float) -> dict[str, Float]:

@@ -49,7 +49,7 @@ def map_hw(input_hw: tuple[int, int], stride: int) -> tuple[int, int]:
     if type(stride) is not int:
         raise RecipeError(f"codec.stride: {stride!r}, expected a whole number of pixels")
     if stride < 1 or any(side % stride for side in input_hw):
-        raise RecipeError(f"codec.stride: {stride} does not divide input_hw {list(input_hw)}")
+        raise RecipeError(f"codec.stride: {stride} does not divide input_hw {list(input_hw)}; choose one that does")
     return input_hw[0] // stride, input_hw[1] // stride
 
 

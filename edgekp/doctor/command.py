@@ -65,7 +65,7 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
         if output and output.exists() and any(path.exists() and output.samefile(path) for path in arguments.labels):
             raise DataError(f"{output}: is one of the files to look through, which stay as they are; name another file")
     if arguments.fix and len(arguments.labels) > 1:
-        raise DataError(f"--fix {arguments.fix}: mends one file at a time, {len(arguments.labels)} are named")
+        raise DataError(f"--fix {arguments.fix}: mends one file at a time, {len(arguments.labels)} are named; name one")
 
 
 def _plan(arguments: argparse.Namespace) -> tuple[Plan | None, Skeleton | None]:
@@ -91,7 +91,8 @@ def _plan(arguments: argparse.Namespace) -> tuple[Plan | None, Skeleton | None]:
 
 def _codec_options(arguments: argparse.Namespace) -> dict[str, Any]:
     if (arguments.option or arguments.input) and not arguments.codec:
-        raise RecipeError("--option and --input: they belong to a --codec, and none is named")
+        raise RecipeError("--option and --input: they belong to a --codec, and none is named; "
+                          "name one, or leave them out")
     return key_values(arguments.option)
 
 

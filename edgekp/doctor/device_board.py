@@ -26,7 +26,7 @@ def _board(machine: Machine) -> Line:
 
 
 def _jetpack(machine: Machine) -> Line:
-    release = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", machine.text("etc/nv_tegra_release") or "")
+    release = re.search(r"R(\d{1,4}) \(release\), REVISION: ([\d.]+)", machine.text("etc/nv_tegra_release") or "")
     if not release:
         return Line("JetPack", "no release in /etc/nv_tegra_release", "worth knowing")
     major, packages = int(release[1]), machine.output("dpkg-query", "-W", "-f=${Version}", "nvidia-jetpack")
@@ -66,7 +66,7 @@ def _shown_clocks(text: str) -> dict[str, tuple[float, float]]:
     for name, key, per_mhz in (("CPU", "cpu0:", 1e3), ("GPU", "GPU", 1e6)):
         line = re.search(rf"^\s*{key}.*?MinFreq=(\d+) MaxFreq=(\d+)", text, re.MULTILINE)
         if line:
-            found[name] = int(line[1]) / per_mhz, int(line[2]) / per_mhz
+            found[name] = float(line[1]) / per_mhz, float(line[2]) / per_mhz
     return found
 
 
@@ -104,7 +104,7 @@ def _temperature(machine: Machine) -> Line | None:
 
 
 def _memory(machine: Machine) -> Line | None:
-    gb = {name: int(kb) / 1e6 for name, kb in re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB",
+    gb = {name: float(kb) / 1e6 for name, kb in re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB",
                                                          machine.text("proc/meminfo") or "", re.MULTILINE)}
     if len(gb) != 2:
         return None

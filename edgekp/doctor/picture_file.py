@@ -13,15 +13,13 @@ import cv2
 import numpy as np
 
 from edgekp.errors import DataError
-from edgekp.image_header import image_size
+from edgekp.image_header import FILE_LIMIT, image_size, is_cut_off, pixel_limit
+from edgekp.plain_file import read_plain
 from edgekp.sample import Image
 
-PIXEL_LIMIT = 50_000_000  # a header is a promise: a file of 37 KB that claims 30000 x 30000 takes 5.2 GB to decode
 HASH_HW = (8, 9)
 THUMBNAIL_HW = (16, 16)
 SHORT_SIDE = 72  # pixels that a reduced decoding must leave: 8 for each cell of the hash
-JPEG, JPEG_SCAN, JPEG_END = b"\xff\xd8", 0xDA, b"\xff\xd9"
-PNG, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,9 @@ def _look(path: Path, decode: bool) -> Picture:
             return Picture("missing", "not a file")
         width, height, orientation = image_size(path)
         header = Picture("fine", wh=(width, height), orientation=orientation)
-        if width * height > PIXEL_LIMIT:
+        if width * height > pixel_limit():
             return replace(header, state="oversized", detail=f"{width} x {height} pixels")
-        return _decoded(header, path.read_bytes()) if decode else header
+        return _decoded(header, read_plain(path, FILE_LIMIT)) if decode else header
     except FileNotFoundError:
         return Picture("missing", "no such file")
     except OSError as error:
@@ -80,21 +78,6 @@ def _decoded(header: Picture, data: bytes) -> Picture:
         return replace(header, state="broken", detail="does not decode")
     return replace(header, sha256=hashlib.sha256(data).hexdigest(), dhash=_dhash(grey),
                    thumbnail=_resized(grey, THUMBNAIL_HW))
-
-
-def is_cut_off(data: bytes) -> bool:
-    """True for a JPEG or PNG without its end; decoders may fill the rest with grey and say nothing."""
-    if data.startswith(JPEG):
-        return data.rfind(JPEG_END) < _start_of_scan(data)
-    return data.startswith(PNG) and PNG_END not in data
-
-
-def _start_of_scan(data: bytes) -> int:
-    """Where a JPEG's pixels begin, behind the segments that may hold a thumbnail with an end marker of its own."""
-    position = len(JPEG)
-    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != JPEG_SCAN:
-        position += 2 + int.from_bytes(data[position + 2:position + 4], "big")
-    return position
 
 
 def _grey(data: bytes, short_side: int) -> Image | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgekp.doctor.dataset import DataSet, brief
 from edgekp.doctor.finding import Fault, Finding, at_images
-from edgekp.doctor.picture_file import PIXEL_LIMIT
+from edgekp.image_header import PIXEL_LIMIT
 from edgekp.sample import Bool, Int
 
 UPRIGHT = 1  # EXIF

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgekp.coco import read_json
 from edgekp.doctor.dataset import DataSet, Plan
 from edgekp.doctor.picture_file import look_at
 from edgekp.doctor.skeleton_choice import skeleton_of
+from edgekp.json_file import read_labels
 from edgekp.skeletons import Skeleton
 
 
@@ -28,7 +28,7 @@ def read_sets(paths: Sequence[Path], images: Path | None = None, skeleton: Skele
     are_clear = len({path.name for path in paths}) == len(paths)
     sets = []
     for path in paths:
-        document = read_json(path)
+        document = read_labels(path)
         data = DataSet(path.name if are_clear else str(path), document, images or path.parent,
                        skeleton or skeleton_of(document), plan)
         sets.append(replace(data, pictures=look_at(data.root, data.file_names, decode)))

@@ -59,7 +59,7 @@ def _not_a_number(data: DataSet) -> Bool:
 
 def _first_bad_number(data: DataSet, row: int) -> str:
     bad = ~np.isfinite(data.keypoints[row]).all(-1)
-    if data.has_keypoints[row] and bad.any():
+    if data.has_keypoints[row] and not data.is_malformed[row] and bad.any():
         index = int(bad.argmax())
         return f"{data.skeleton.keypoints[index]} {brief(data.annotations[row]['keypoints'][3 * index:3 * index + 3])}"
     return box(data, row)

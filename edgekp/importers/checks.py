@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 
 from edgekp.errors import DataError, unknown_name
+from edgekp.plain_file import read_plain
 from edgekp.sample import Float, Int
 from edgekp.skeletons import Skeleton
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 DRIVE = re.compile("[A-Za-z]:")
+LARGEST_TEXT = 256 << 20  # bytes; WFLW's list has 15 million
+LONGEST_LINE = 1 << 20
+LONGEST_NAME = 255  # bytes of an image's name with its folders; systems fail beyond, each in its own way
 
 
 def numbers(values: Any, where: str, count: int | None = None) -> Float:
@@ -25,9 +29,9 @@ def numbers(values: Any, where: str, count: int | None = None) -> Float:
     try:
         parsed = np.array([float(value) for value in values], dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{where}: a value is no number ({error})") from error
+        raise DataError(f"{where}: a value is no number ({error}); expected numbers only") from error
     if not np.isfinite(parsed).all():
-        raise DataError(f"{where}: a value is NaN or infinite")
+        raise DataError(f"{where}: a value is NaN or infinite, expected numbers")
     return parsed
 
 
@@ -57,8 +61,8 @@ def group_name(value: Any, where: str) -> str | None:
 def inside(name: Any, where: str) -> str:
     """An image's file name with ``/``, relative and without ``..``: a label file says nothing about other folders."""
     path = PurePosixPath(name.replace("\\", "/")) if isinstance(name, str) else PurePosixPath()
-    if not path.name or "\0" in path.name:
-        raise DataError(f"{where}: {name!r:.40} is no file name of an image")
+    if not path.name or "\0" in path.name or len(str(path).encode(errors="replace")) > LONGEST_NAME:
+        raise DataError(f"{where}: {name!r:.40} is no file name of an image; expected one such as photo.jpg")
     if path.is_absolute() or DRIVE.match(str(path)) or ".." in path.parts:
         raise DataError(f"{where}: image '{name}' leaves the folder of the images; put it there, "
                         "or name its folder with --images")
@@ -68,20 +72,25 @@ def inside(name: Any, where: str) -> str:
 def read_lines(path: Path) -> list[str]:
     """Lines of a text file, or a DataError."""
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_plain(path, LARGEST_TEXT).decode("utf-8-sig").splitlines()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file ({error.reason} at byte {error.start})") from error
+        raise DataError(f"{path}: not a text file ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    longest = max(range(len(lines)), key=lambda number: len(lines[number]), default=0)
+    if lines and len(lines[longest]) > LONGEST_LINE:
+        raise DataError(f"{path}: line {longest + 1} has {len(lines[longest])} characters, expected at most "
+                        f"{LONGEST_LINE}")
+    return lines
 
 
 def files_below(source: Path, pattern: str, what: str) -> list[Path]:
     """``source`` itself if it is a file, else the files below it that fit, in order; none is a DataError."""
     files = [source] if source.is_file() else sorted(source.rglob(pattern))
     if not files:
-        raise DataError(f"{source}: no {what} ({pattern}) there")
+        raise DataError(f"{source}: no {what} ({pattern}) there; name another folder")
     return files
 
 

@@ -32,8 +32,9 @@ def read_cvat(source: Path, wanted: Wanted, *, label: str) -> Reading:
     root = read_xml(source)
     images = [node for node in root.children if node.tag == "image"]
     if root.tag != "annotations" or not images:
-        hint = "; export the task as 'CVAT for images 1.1'" if any(n.tag == "track" for n in root.children) else ""
-        raise DataError(f"{source}: no <image> in <annotations>{hint}")
+        is_video = any(node.tag == "track" for node in root.children)
+        remedy = "export the task as 'CVAT for images 1.1'" if is_video else "label some, and export the task again"
+        raise DataError(f"{source}: no <image> in <annotations>; {remedy}")
     found: list[Found] = []
     left_out: Counter[str] = Counter()
     for node in images:

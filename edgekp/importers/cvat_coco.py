@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from edgekp.coco import read_json
 from edgekp.errors import DataError
 from edgekp.importers.checks import first_existing, inside, keypoint_index, numbers, visibilities
 from edgekp.importers.found import Found, Reading, Wanted
+from edgekp.json_file import read_labels
 from edgekp.sample import Bool, Float, Int
 
 ROUNDING_PX = 0.011  # CVAT writes two decimals
@@ -38,7 +38,7 @@ def read_cvat_coco(source: Path, wanted: Wanted, *, label: str) -> Reading:
         where = f"{source}: annotation {entry['id']}"
         image, order = images.get(str(entry.get("image_id"))), orders.get(str(entry.get("category_id")))
         if image is None:
-            raise DataError(f"{where}: image {entry.get('image_id')} is not listed")
+            raise DataError(f"{where}: image {entry.get('image_id')} is not listed; export the task again")
         if order is None or "keypoints" not in entry:
             left_out[f"annotations without keypoints{f' of {label}' if label else ''}"] += 1
         else:
@@ -50,11 +50,12 @@ def read_cvat_coco(source: Path, wanted: Wanted, *, label: str) -> Reading:
 
 
 def _document(source: Path) -> dict[str, list[dict[str, Any]]]:
-    document = read_json(source)
+    document = read_labels(source)
     for section in SECTIONS:
         entries = document.get(section) if isinstance(document, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) and "id" in entry for entry in entries):
-            raise DataError(f"{source}: no COCO keypoints file: '{section}' is no list of objects with an id")
+            raise DataError(f"{source}: no COCO keypoints file: '{section}' is no list of objects with an id; "
+                            "export the task again")
     return dict(document)
 
 

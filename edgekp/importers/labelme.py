@@ -12,11 +12,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from edgekp.coco import read_json
 from edgekp.errors import DataError
 from edgekp.importers.checks import files_below, group_name, inside, numbers
 from edgekp.importers.found import Found, Reading, Wanted
 from edgekp.importers.shapes import Shape, instances
+from edgekp.json_file import read_labels
 
 POINTS_OF = {"point": 1, "rectangle": 2, "polygon": None}
 OCCLUDED = "occluded"
@@ -32,7 +32,7 @@ def read_labelme(source: Path, wanted: Wanted) -> Reading:
     found: list[Found] = []
     left_out: Counter[str] = Counter()
     for path in files_below(source, "*.json", "Labelme files"):
-        document = read_json(path)
+        document = read_labels(path)
         if isinstance(document, dict) and {"images", "annotations"} <= document.keys():
             left_out["COCO files"] += 1  # such as the result of an earlier import
             continue
@@ -64,7 +64,7 @@ def _size(path: Path, document: dict[str, Any]) -> tuple[int, int] | None:
 
 def _shapes(path: Path, document: Any, left_out: Counter[str]) -> list[Shape]:
     if not isinstance(document, dict) or not isinstance(document.get("shapes"), list):
-        raise DataError(f"{path}: no Labelme file: it has no list of shapes")
+        raise DataError(f"{path}: no Labelme file, expected an object with a list of shapes")
     shapes = []
     for number, entry in enumerate(document["shapes"]):
         where = f"{path}: shape {number}"

@@ -30,7 +30,7 @@ def read_lsp(source: Path, wanted: Wanted) -> Reading:
     """
     joints, k = read_mat(source, "joints"), len(wanted.skeleton)
     if not isinstance(joints, np.ndarray):
-        raise DataError(f"{source}: joints is no array of numbers")
+        raise DataError(f"{source}: joints is no array of numbers; fetch the file again")
     if joints.ndim not in (2, 3) or {*joints.shape[:2]} != {3, k}:
         raise DataError(f"{source}: joints of shape {' x '.join(map(str, joints.shape))}, "
                         f"expected 3 x {k} x N (original) or {k} x 3 x N (extended)")
@@ -47,5 +47,5 @@ def _person(person: Float, where: str, image: str, is_original: bool, wanted: Wa
     marks = visibilities(person[:, 2], where, (0, 1))
     visibility = np.where(marks > 0, HIDDEN, VISIBLE) if is_original else np.where(marks > 0, VISIBLE, 0)
     if not np.isfinite(person[visibility > 0]).all():
-        raise DataError(f"{where}: a joint is NaN or infinite")
+        raise DataError(f"{where}: a joint is NaN or infinite; fetch the file again")
     return Found(where, image, np.concatenate([person[:, :2] - wanted.first_pixel, visibility[:, None]], axis=1))

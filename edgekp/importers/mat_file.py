@@ -17,13 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekp.errors import DataError
+from edgekp.plain_file import read_plain
 
 HEADER_BYTES = 128
 VERSION_5, VERSION_73 = 0x0100, 0x0200
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 INT8, MATRIX, COMPRESSED, UTF8, UTF16, UTF32 = 1, 14, 15, 16, 17, 18
 CELL, STRUCT, CHAR, FIRST_NUMERIC, LAST_NUMERIC = 1, 2, 4, 6, 15
-LARGEST_BYTES = 1 << 31  # of one unpacked variable: MPII's has 0.3 GB
+LARGEST_FILE = 1 << 30
+LARGEST_BYTES = 1 << 30  # of one unpacked variable: MPII's has 0.3 GB
+LARGEST_RATIO, FREE_BYTES = 100, 1 << 20  # unpacked over packed bytes, and what is granted to the smallest files
 LARGEST_CODE = 0xFFFF  # MATLAB stores texts as UTF-16
 DEEPEST = 32  # structs in structs; MPII has 5
 NOTHING = (0, memoryview(b""))  # where an element is missing: a type that nobody expects
@@ -44,7 +47,7 @@ def read_mat(path: Path, variable: str) -> Any:
         DataError: No such file, no MATLAB file of version 5 to 7, a damaged one, or no such variable.
     """
     try:
-        data = path.read_bytes()
+        data = read_plain(path, LARGEST_FILE)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
@@ -57,7 +60,7 @@ def read_mat(path: Path, variable: str) -> Any:
                 return value
             names.append(name)
     except (_Damage, struct.error, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: no MATLAB file, or a damaged one: {error}") from error
+        raise DataError(f"{path}: no MATLAB file, or a damaged one ({error}); fetch it again") from error
     raise DataError(f"{path}: no variable '{variable}'; it has: {', '.join(names) or 'none'}")
 
 
@@ -78,7 +81,7 @@ def _variables(data: bytes) -> Iterator[tuple[_Reader, memoryview]]:
 
 def _unpacked(content: memoryview) -> memoryview:
     unpacker = zlib.decompressobj()
-    data = unpacker.decompress(content, LARGEST_BYTES)
+    data = unpacker.decompress(content, min(LARGEST_BYTES, FREE_BYTES + LARGEST_RATIO * len(content)))
     if not unpacker.eof:
         raise _Damage("a packed variable is cut short, or too large")
     return memoryview(data)

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from edgekp.coco import read_json
 from edgekp.errors import DataError
 from edgekp.importers.checks import inside, numbers, visibilities
 from edgekp.importers.found import Found, Reading, Wanted
 from edgekp.importers.mat_file import read_mat
 from edgekp.importers.to_coco import area_share, default_box_factor, keypoint_box
+from edgekp.json_file import read_labels
 from edgekp.sample import Float
 
 SCALE_PX = 200.0  # MPII's scale is the person's height over this
@@ -42,7 +42,7 @@ def read_mpii(source: Path, wanted: Wanted) -> Reading:
 
 
 def _from_json(source: Path, wanted: Wanted) -> list[Found]:
-    people = read_json(source)
+    people = read_labels(source)
     if not isinstance(people, list) or not all(isinstance(person, dict) for person in people):
         raise DataError(f"{source}: no MPII list: expected a list of objects with image, joints and joints_vis")
     found = []
@@ -91,7 +91,7 @@ def _mat_person(where: str, image: str, person: dict[str, Any], points: list[dic
         if number not in range(len(keypoints)):
             raise DataError(f"{where}: point with id {number:g}, expected 0 to {len(keypoints) - 1}")
         if keypoints[int(number), 2]:
-            raise DataError(f"{where}: point with id {number:g} occurs twice")
+            raise DataError(f"{where}: point with id {number:g} occurs twice; expected each once")
         keypoints[int(number)] = x, y, _visibility(point.get("is_visible", ""), where)
     position = (_structs(person.get("objpos")) or [{}])[0]
     head = numbers([person.get(name) for name in ("x1", "y1", "x2", "y2")], f"{where}: head box", 4)

@@ -113,13 +113,17 @@ def _annotation(instance: Found, size: ImageSize, skeleton: Skeleton, box_factor
     area, area_source = instance.area_px2, instance.area_source
     if area is None:
         area, area_source = share * float(box[2] * box[3]), f"box x {share:g}"
+    with np.errstate(over="ignore", invalid="ignore"):
+        box, area = box.round(DECIMALS), round(area, DECIMALS)  # as written: rounding may leave nothing, or infinity
     if not (min(box[2:]) > 0 and 0 < area < math.inf and np.isfinite(box).all()):
         raise DataError(f"{instance.where}: box {box.tolist()}, area {area:g}; expected a positive size")
     keypoints = np.where(instance.keypoints[:, 2:] > 0, instance.keypoints, 0.0)
     head = {} if instance.head_size_px is None else {"head_size_px": round(instance.head_size_px, DECIMALS)}
+    if not all(0 < size_px < math.inf for size_px in head.values()):
+        raise DataError(f"{instance.where}: a head of size {instance.head_size_px:g}; PCKh divides by it")
     return {"keypoints": [value for x, y, v in keypoints.round(DECIMALS).tolist() for value in (x, y, int(v))],
-            "num_keypoints": int((keypoints[:, 2] > 0).sum()), "bbox": box.round(DECIMALS).tolist(),
-            "bbox_source": box_source, "area": round(area, DECIMALS), "area_source": area_source, "iscrowd": 0, **head}
+            "num_keypoints": int((keypoints[:, 2] > 0).sum()), "bbox": box.tolist(),
+            "bbox_source": box_source, "area": area, "area_source": area_source, "iscrowd": 0, **head}
 
 
 def _clipped(box: Float, size: ImageSize) -> Float:

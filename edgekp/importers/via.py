@@ -9,7 +9,6 @@ of VIA 1 and 2; VIA 3 has others.
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from edgekp.coco import read_json
 from edgekp.errors import DataError
 from edgekp.importers.checks import group_name, inside, numbers, read_lines
 from edgekp.importers.found import Found, Reading, Wanted
 from edgekp.importers.shapes import Shape, instances
+from edgekp.json_file import parse_labels, read_labels
 from edgekp.sample import Float
 
 CSV_HEADER = ("filename", "file_size", "file_attributes", "region_count", "region_id", "region_shape_attributes",
@@ -77,7 +76,7 @@ def _changed_files(images: Path, pictures: dict[str, _Picture]) -> Iterator[str]
 
 
 def _from_json(source: Path) -> dict[str, _Picture]:
-    document = read_json(source)
+    document = read_labels(source)
     entries = document.get("_via_img_metadata", document) if isinstance(document, dict) else None
     if not isinstance(entries, dict) or not all(isinstance(e, dict) and "filename" in e for e in entries.values()):
         raise DataError(f"{source}: no VIA 2 project or annotations: expected an object with 'filename' for each image")
@@ -112,7 +111,7 @@ def _from_csv(source: Path) -> dict[str, _Picture]:
             if shape:  # an image without regions has one row without a shape
                 picture.regions.append(_Region(where, shape, _dictionary(cells["region_attributes"], where)))
     except csv.Error as error:
-        raise DataError(f"{source}: line {rows.line_num}: broken CSV: {error}") from error
+        raise DataError(f"{source}: line {rows.line_num}: broken CSV ({error}); export it from VIA again") from error
     return pictures
 
 
@@ -122,10 +121,7 @@ def _picture(pictures: dict[str, _Picture], filename: Any, size: Any, where: str
 
 def _dictionary(value: Any, where: str) -> dict[str, Any]:
     """Attributes, which the CSV has as a JSON text."""
-    try:
-        parsed = json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: attributes {value!r:.40} are no JSON text") from error
+    parsed = parse_labels(value, f"{where}: attributes {value!r:.40}") if isinstance(value, str) else value
     if not isinstance(parsed, dict):
         raise DataError(f"{where}: attributes {value!r:.40}, expected an object")
     return parsed

@@ -8,6 +8,10 @@ from typing import NoReturn
 from xml.parsers import expat
 
 from edgekp.errors import DataError
+from edgekp.plain_file import read_plain
+
+LARGEST_BYTES = 1 << 30
+DEEPEST = 32
 
 
 @dataclass
@@ -24,10 +28,10 @@ def read_xml(path: Path) -> Node:
     """The root element of a file.
 
     Raises:
-        DataError: No such file, broken XML, or one with a document type.
+        DataError: No such file, broken XML, one with a document type, or one too large or nested too deeply.
     """
     try:
-        data = path.read_bytes()
+        data = read_plain(path, LARGEST_BYTES)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
@@ -37,6 +41,9 @@ def read_xml(path: Path) -> Node:
     open_nodes = [top]
 
     def start(tag: str, attributes: dict[str, str]) -> None:
+        if len(open_nodes) > DEEPEST:
+            raise DataError(f"{path}: line {parser.CurrentLineNumber}: elements nested deeper than {DEEPEST}; "
+                            "label files have 5")
         node = Node(tag, parser.CurrentLineNumber, attributes)
         open_nodes[-1].children.append(node)
         open_nodes.append(node)
@@ -51,7 +58,8 @@ def read_xml(path: Path) -> Node:
     try:
         parser.Parse(data, True)
     except expat.ExpatError as error:
-        raise DataError(f"{path}: broken XML at line {error.lineno}: {expat.ErrorString(error.code)}") from error
+        raise DataError(f"{path}: broken XML at line {error.lineno}: {expat.ErrorString(error.code)}; "
+                        "export the file again") from error
     except (ValueError, LookupError) as error:
-        raise DataError(f"{path}: in an encoding that cannot be read ({error})") from error
+        raise DataError(f"{path}: in an encoding that cannot be read ({error}); expected UTF-8") from error
     return top.children[0]

@@ -91,5 +91,6 @@ def keypoint_nme(scored: Scored, normaliser: str) -> Float:
 def _found_error_px(scored: Scored) -> Float:
     missing = int((~scored.found).sum())
     if missing:
-        raise DataError(f"{missing} of {len(scored.found)} instances have no prediction, so NME is undefined")
+        raise DataError(f"{missing} of {len(scored.found)} instances have no prediction, so NME is undefined; "
+                        "use another metric, or predict them all")
     return scored.error_px

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from math import inf
 from pathlib import Path
 
-from deploy.export.target import target_named
+from deploy.export.target import Target, target_named
 from edgekp.cli import recipe_of, run, stage_parser
-from edgekp.coco import read_json
 from edgekp.errors import RecipeError, TrainingError
+from edgekp.json_file import read_json
 from edgekp.recipe import Recipe
+from edgekp.run_lock import locked
 from eval.verdict import write_json, write_output
 from optimize.search.answer import Answer, Budget, table_of
 from optimize.search.best_recipe import recipe_of_candidate, to_toml
@@ -51,6 +52,11 @@ def search(arguments: argparse.Namespace) -> int:
     spec_that_fits(recipe)
     if budget.drop is not None and "fp32" not in recipe.search.precisions:
         raise RecipeError("--budget-drop: is measured from the float network; add fp32 to search.precisions")
+    with locked(recipe.run_folder):
+        return _search(arguments, recipe, target, budget)
+
+
+def _search(arguments: argparse.Namespace, recipe: Recipe, target: Target, budget: Budget) -> int:
     space = prepare(recipe, target, arguments.ledger, force=arguments.force)
     if arguments.record:
         write_json(arguments.record, read_json(space.ledger))

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from edgekp.coco import read_json
 from edgekp.errors import EdgekpError
+from edgekp.json_file import read_json
 from edgekp.sample import Float
 from edgekp.stage import Key, run_stage, say
 from eval.latency import Times, machine, time_in_fresh_process

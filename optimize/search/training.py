@@ -17,6 +17,7 @@ from deploy.export.target import Target
 from edgekp.artifact import Artifact
 from edgekp.atomic import sha256, write_file
 from edgekp.errors import ArtifactError
+from edgekp.json_file import MANIFEST_BYTES, read_json
 from edgekp.recipe import Recipe
 from edgekp.sample import Instance
 from edgekp.stage import Key, run_stage, say
@@ -69,7 +70,7 @@ class Trainer:
             write_file(scratch / ACCURACY, json.dumps(accuracy, indent=1) + "\n")
 
         run_stage(folder, self._key(network, before, until, parent), work, force=self.force)
-        found = json.loads((folder / ACCURACY).read_bytes())
+        found = read_json(folder / ACCURACY, MANIFEST_BYTES)
         return {name: math.nan if value is None else value for name, value in found.items()}
 
     @cached_property

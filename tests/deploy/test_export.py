@@ -19,10 +19,10 @@ from deploy.export.target import target_named
 from deploy.export.verify import BOXES_XYWH, verify_export
 from deploy.runtime.session import open_session
 from edgekp.artifact import open_artifact, verify_artifact
-from edgekp.atomic import sha256
 from edgekp.errors import ArtifactError
 from edgekp.stage import KEY_FILE
 from tests import tiny
+from tests.manifests import accept_files
 from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 MakeCheckpoint = Callable[[str, bool], Checkpoint]
@@ -76,9 +76,7 @@ def copy_with_other_weights(folder: Path, to: Path, factor: float) -> Path:
             values = numpy_helper.to_array(weight)
             weight.CopyFrom(numpy_helper.from_array((values * factor).astype(values.dtype), weight.name))
     onnx.save(model, to / "model.onnx")
-    manifest = json.loads((to / "manifest.json").read_text())
-    manifest["files"]["model.onnx"] = sha256(to / "model.onnx")
-    (to / "manifest.json").write_text(json.dumps(manifest))
+    accept_files(to)
     return to
 
 

@@ -24,6 +24,7 @@ from edgekp.errors import ArtifactError, RecipeError
 from edgekp.recipe import Export
 from edgekp.skeletons import COCO17
 from tests import tiny
+from tests.manifests import accept_files
 from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 MakeCheckpoint = Callable[[str, bool], Checkpoint]
@@ -87,10 +88,10 @@ def test_torchscript_needs_none_of_our_code(tmp_path: Path, checkpoint_of: MakeC
 def test_a_file_that_is_no_torchscript_is_refused_in_one_line(content: bytes, tmp_path: Path,
                                                               checkpoint_of: MakeCheckpoint) -> None:
     export_checkpoint(checkpoint_of("hrnet", False), tmp_path / "out", target_named("torchscript"))
-    artifact = open_artifact(tmp_path / "out")
-    artifact.model_path.write_bytes(content)
+    (tmp_path / "out/model.torchscript").write_bytes(content)
+    accept_files(tmp_path / "out")
     with pytest.raises(ArtifactError, match="torch refuses it") as refusal:
-        open_session(artifact)
+        open_session(open_artifact(tmp_path / "out"))
     assert "\n" not in str(refusal.value)
 
 
@@ -121,8 +122,9 @@ def test_openvino_refuses_other_outputs_and_no_model(tmp_path: Path, checkpoint_
     with pytest.raises(ArtifactError, match=r"outputs \['heatmaps'\], expected \['coordinates'\]"):
         open_session(replace(artifact, contract=tiny.recipe(codec="regression").contract()))
     artifact.model_path.write_bytes(b"no model")
+    accept_files(artifact.folder)
     with pytest.raises(ArtifactError, match="OpenVINO refuses it") as refusal:
-        open_session(artifact)
+        open_session(open_artifact(artifact.folder))
     assert "\n" not in str(refusal.value)
 
 

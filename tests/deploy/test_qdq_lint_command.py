@@ -44,6 +44,24 @@ def test_an_error_for_the_target_exits_1_and_a_warning_0(
     assert main([path]) == 1  # for some target
 
 
+def without_a_value(model: onnx.ModelProto) -> None:
+    model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["nothing"]))
+
+
+def of_another_length(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].dims.append(7)
+
+
+@pytest.mark.parametrize("damage", [without_a_value, of_another_length])
+def test_a_graph_that_no_runtime_would_take_is_refused_in_one_line(
+        damage: Callable[[onnx.ModelProto], None], save: Callable[[onnx.ModelProto], str],
+        capsys: pytest.CaptureFixture[str]) -> None:
+    model = planted.relu_in_float(planted.onnxruntime())
+    damage(model)
+    assert main([save(model)]) == 2
+    assert "no usable ONNX" in capsys.readouterr().err
+
+
 def test_findings_for_machines_are_flat(save: Callable[[onnx.ModelProto], str], tmp_path: Path) -> None:
     path = save(planted.int32_bias(planted.tensorrt()))
     assert main([path, "--target", "tensorrt", "--json", str(tmp_path / "found.json")]) == 1

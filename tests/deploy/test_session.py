@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +11,8 @@ import pytest
 
 from deploy.runtime.session import open_session
 from edgekp.artifact import open_artifact
-from edgekp.atomic import sha256
 from edgekp.errors import ArtifactError
+from tests.manifests import accept_files
 from train.models.checkpoint import Checkpoint
 
 MakeExport = Callable[[str, str], Path]
@@ -31,9 +30,7 @@ def folder(tmp_path: Path, export_of: MakeExport) -> Path:
 
 
 def sign_again(folder: Path, **fields: str) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"] = {name: sha256(folder / name) for name in manifest["files"]}
-    (folder / "manifest.json").write_text(json.dumps(manifest | fields))
+    accept_files(folder, lambda manifest: manifest.update(fields))
 
 
 def test_other_outputs_than_the_codec_decodes_are_refused(folder: Path) -> None:

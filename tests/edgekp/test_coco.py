@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgekp.coco import read_coco
+from edgekp.coco import read_coco, skeleton_of
 from edgekp.errors import DataError
 from edgekp.skeletons import SKELETONS
 
@@ -155,7 +155,7 @@ def test_an_unlabelled_keypoint_may_lie_anywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("", "broken JSON at line 1"),
+    ("", "it is empty"),
     ('{"images": [],\n "annot', "broken JSON at line 2"),
     ("[1, 2]", "expected a COCO keypoints file"),
     ("null", "expected a COCO keypoints file"),
@@ -194,3 +194,9 @@ def test_a_number_too_long_to_read_is_refused(tmp_path: Path) -> None:
     path.write_text('{"images": [{"id": ' + "9" * 5000 + "}]}")
     with pytest.raises(DataError, match="not a JSON text"):
         read_coco(path, SKELETONS["coco17"])
+
+
+@pytest.mark.parametrize("names", [17, "nose", {"nose": 1}, [["nose"]]])
+def test_names_of_keypoints_that_are_no_names_are_refused(tmp_path: Path, names: Any) -> None:
+    with pytest.raises(DataError, match="no known skeleton has the keypoint names"):
+        skeleton_of(written(tmp_path, document() | {"categories": [{"id": 1, "keypoints": names}]}))

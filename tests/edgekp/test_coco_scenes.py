@@ -42,7 +42,8 @@ def test_an_image_may_say_that_not_everybody_is_annotated(tmp_path: Path) -> Non
     assert [scene.complete for scene in read_scenes(read_coco(path, COCO17))] == [False, True, True]
 
 
-@pytest.mark.parametrize("bbox", [None, [1, 2, 3], "box", [1, 2, float("inf"), 4], [[1], 2, 3, 4]])
+@pytest.mark.parametrize("bbox", [None, [1, 2, 3], "box", [1, 2, float("inf"), 4], [[1], 2, 3, 4],
+                                  [10**400, 2, 3, 4]])
 def test_somebody_without_keypoints_and_without_a_box_is_refused(tmp_path: Path, bbox: Any) -> None:
     other = {**unlabelled(50, 1, (1, 2, 3, 4)), "bbox": bbox}
     with pytest.raises(DataError, match=r"set\.json: annotation 50: bbox .* expected \[x, y, width, height\]"):

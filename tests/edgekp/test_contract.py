@@ -18,6 +18,7 @@ from edgekp.errors import ArtifactError, EdgekpError
 from edgekp.golden import check_golden, make_golden
 from edgekp.preprocess import InputSpec, preprocess, transform
 from edgekp.skeletons import SKELETONS
+from tests.manifests import rewrite_manifest
 
 POSE = Contract(InputSpec((128, 96)), build_codec("heatmap", (128, 96), {}), SKELETONS["lsp14"])
 FACE = Contract(InputSpec((112, 112), mean=(127.5,) * 3, std=(127.5,) * 3, padding=1.1, pad_value=114),
@@ -92,9 +93,7 @@ def test_an_edited_manifest_is_refused(tmp_path: Path, contract: Contract, name:
                                        change: Callable[[Fields], Any]) -> None:
     folder = write_model(tmp_path / "model", contract)
     verify_artifact(folder)
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    change(manifest["contract"])
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    rewrite_manifest(folder, lambda manifest: change(manifest["contract"]))
     with pytest.raises(ArtifactError):
         verify_artifact(folder)
 
@@ -129,9 +128,7 @@ def test_the_same_contract_fits_itself(tmp_path: Path) -> None:
 def test_a_contract_with_a_field_missing_or_unknown_is_refused(
         tmp_path: Path, damage: Callable[[Fields], Any]) -> None:
     folder = write_model(tmp_path / "model", POSE)
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    damage(manifest["contract"])
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    rewrite_manifest(folder, lambda manifest: damage(manifest["contract"]))
     with pytest.raises(EdgekpError, match=r"manifest\.json: unusable field"):
         open_artifact(folder)
 

@@ -293,10 +293,12 @@ def test_exif_rotation_is_ignored_as_coco_annotations_ignore_it(tmp_path: Path) 
     assert read_image(tmp_path / "turned.jpg").shape == (20, 40, 3)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0"])
-def test_what_does_not_decode_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(("content", "reason"), [
+    (b"", "an empty file"), (b"no picture", "neither JPEG, PNG"), (b"\xff\xd8\xff\xe0", "cut short"),
+    (cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes().replace(b"IDAT", b"IDAX"), "")])
+def test_what_does_not_decode_is_refused_by_name(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(DataError, match=r"a\.jpg: does not decode as an image"):
+    with pytest.raises(DataError, match=rf"a\.jpg: .*{reason}"):
         read_image(tmp_path / "a.jpg")
 
 

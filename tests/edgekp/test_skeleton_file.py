@@ -148,7 +148,7 @@ def test_the_keys_of_the_stages_follow_the_file(path: Path, monkeypatch: pytest.
     recipe = tiny.recipe()
     recipe = replace(recipe, data=replace(recipe.data, skeleton=str(path)))
     monkeypatch.setenv("EDGEKP_DATA", str(path.parent))
-    (path.parent / "train.json").write_text("{}")
+    (path.parent / "train.json").write_text('{"images": []}')
     before = train_key(recipe).to_json()
     path.write_text(ARM + "# a thought\n")
     after = train_key(recipe).to_json()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edgekp.atomic import sha256
 from edgekp.errors import StageError
 from edgekp.recipe import Augment
 from edgekp.recipe_steps import Prune
@@ -106,7 +107,43 @@ def test_a_damaged_key_makes_the_stage_run_again(folder: Path, content: str) -> 
     run_stage(folder, KEY, Work())
     (folder / KEY_FILE).write_text(content)
     assert run_stage(folder, KEY, Work())
-    assert json.loads((folder / KEY_FILE).read_text()) == KEY.to_json()
+    found = json.loads((folder / KEY_FILE).read_text())
+    assert found == KEY.to_json() | {"files": {"result": sha256(folder / "result")}}
+
+
+def test_a_damaged_result_is_made_again_and_no_later_stage_takes_it(
+        folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_stage(folder, KEY, Work())
+    require_stage(folder, "make optimize")
+    (folder / "added").touch()  # as an engine beside its model, and a signature
+    (folder / "result.hmac").touch()
+    require_stage(folder, "make optimize")
+    (folder / "result").write_text("2")
+    with pytest.raises(StageError, match=r"optimize: result was changed or damaged .*; run: make optimize$"):
+        require_stage(folder, "make optimize")
+    assert run_stage(folder, KEY, Work())
+    assert "running because result was changed or damaged" in capsys.readouterr().err
+    (folder / "result").unlink()
+    assert run_stage(folder, KEY, Work())
+    require_stage(folder, "make optimize")
+
+
+def test_force_does_not_give_up_the_only_result_before_there_is_a_new_one(folder: Path) -> None:
+    """A kill has left the old result retired; a forced run that fails leaves it as it was."""
+    run_stage(folder, KEY, Work())
+    folder.rename(folder.with_name(".optimize.retired"))
+    with pytest.raises(RuntimeError):
+        run_stage(folder, KEY, Work(RuntimeError("broken")), force=True)
+    assert not run_stage(folder, KEY, Work())
+    assert (folder / "result").read_text() == "1"
+
+
+def test_a_mounted_folder_is_refused_before_the_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == folder)
+    with pytest.raises(StageError, match=f"{folder}: something is mounted there, .* mount {folder.parent} instead"):
+        run_stage(folder, KEY, work)
+    assert work.runs == 0
 
 
 def test_the_next_stage_is_told_which_command_it_needs(folder: Path) -> None:

@@ -143,6 +143,10 @@ def an_infinite_number(document: dict[str, Any]) -> None:
     document["evidence"]["processes"][3]["self_log_ratio"] = float("-inf")
 
 
+def a_ratio_beyond_all_numbers(document: dict[str, Any]) -> None:
+    document["evidence"]["processes"][3]["self_log_ratio"] = 1e5
+
+
 def a_text_for_a_number(document: dict[str, Any]) -> None:
     document["evidence"]["processes"][3]["log_ratio"] = "0.0"
 
@@ -160,8 +164,8 @@ def no_stamp(document: dict[str, Any]) -> None:
 
 
 CHANGES = (faster, other_board, other_candidate, fewer_processes, no_processes, a_number_missing,
-           a_percentile_missing, not_a_number, an_infinite_number, a_text_for_a_number, something_unknown,
-           no_evidence, no_stamp)
+           a_percentile_missing, not_a_number, an_infinite_number, a_ratio_beyond_all_numbers, a_text_for_a_number,
+           something_unknown, no_evidence, no_stamp)
 UNUSABLE = CHANGES[2:]  # the first two make a ledger that would be good, had the board written it
 
 

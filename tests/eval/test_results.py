@@ -30,6 +30,9 @@ GOOD = {"image_id": 1, "category_id": 1, "keypoints": [20.0, 20.0, 0.5] * 17, "s
     ([GOOD | {"score": float("nan")}], "score nan"),
     ([GOOD | {"score": "high"}], "score 'high'"),
     ([GOOD | {"bbox": [1, 2, 3]}], "expected four finite numbers"),
+    ([GOOD | {"bbox": [10**400, 2, 3, 4]}], "a value of bbox is no number"),
+    ([GOOD | {"keypoints": [10**400, *[1.0] * 50]}], "a keypoint value is no number"),
+    ([GOOD | {"score": 10**400}], "expected a finite number"),
 ])
 def test_unusable_results_are_refused_with_place_and_reason(toy_truth: Callable[..., GroundTruth], tmp_path: Path,
                                                             content: Any, problem: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +14,9 @@ from safetensors.torch import load, save
 from torch import nn
 
 from edgekp.artifact import verify_artifact
-from edgekp.atomic import sha256
 from edgekp.errors import ArtifactError
 from tests import tiny
+from tests.manifests import accept_files
 from train.models import ModelSpec, build, quantized
 from train.models.channels import read_channels
 from train.models.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
@@ -83,11 +82,7 @@ def folder(tmp_path: Path) -> Path:
 
 def sign_again(folder: Path, change: Callable[[dict[str, Any]], Any] = lambda manifest: None) -> None:
     """Edit the manifest and make its digests fit, as somebody with intent would."""
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_bytes())
-    change(manifest)
-    manifest["files"] = {name: sha256(folder / name) for name in manifest["files"]}
-    path.write_text(json.dumps(manifest))
+    accept_files(folder, change)
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:

@@ -264,6 +264,6 @@ def test_an_image_that_does_not_decode_is_one_line_with_its_path(tmp_path: Path,
     people = tiny.instances(tmp_path, 9)
     (tmp_path / "set-2.png").write_bytes(b"not a picture")
     sampler = StepSampler([Pool(people)], batch=9, epochs=1, seed=0)
-    with pytest.raises(DataError, match=r"set-2\.png: does not decode as an image") as refusal:
+    with pytest.raises(DataError, match=r"set-2\.png: neither JPEG, PNG") as refusal:
         list(training_batches([Pool(people)], tiny.recipe().contract(), None, sampler, workers))
     assert "\n" not in str(refusal.value)

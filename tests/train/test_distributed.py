@@ -275,7 +275,7 @@ def test_data_is_drawn_by_the_first_process_alone_before_any_reads_it(
             write_dataset(folder, what)
 
         monkeypatch.setattr(command, "write_dataset", draw)
-        command.train(recipe, world, force=False, resume=False)
+        command.train(recipe, recipe.for_each_task(command.spec_that_fits), world, force=False, resume=False)
         return len(drawn), (recipe.run_folder / "data" / "train.json").is_file()
 
     assert in_processes(job, tmp_path) == [(1, True), (0, True)]

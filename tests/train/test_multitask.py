@@ -350,12 +350,12 @@ def test_the_key_of_the_stage_knows_the_second_task_and_its_data(path: Path, tmp
     people = SECOND.replace("drawn = { subject = \"faces\", train = 24, val = 4 }",
                             'train = [{ labels = "faces.json" }]\nval = [{ labels = "faces.json" }]')
     path.write_text(tiny.toml(people))
-    (tmp_path / "data/faces.json").write_text("{}")
+    (tmp_path / "data/faces.json").write_text('{"images": []}')
     before = train_key(load_recipe(path)).to_json()
     assert before["settings"]["second"]["share"] == 0.3
     assert train_key(load_recipe(path, ["second.share=0.5"])).to_json() != before
     assert train_key(load_recipe(path, ["second.data.hint=elsewhere"])).to_json() == before
-    (tmp_path / "data/faces.json").write_text("{} ")
+    (tmp_path / "data/faces.json").write_text('{"images": []} ')
     assert train_key(load_recipe(path)).to_json()["inputs"] != before["inputs"]
     path.write_text(tiny.toml())
     assert "second" not in train_key(load_recipe(path)).to_json()["settings"]

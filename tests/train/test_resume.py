@@ -203,6 +203,28 @@ def test_a_finished_run_leaves_no_state(run: Run) -> None:
     assert not STATE.exists()
 
 
+def test_a_state_that_a_kill_left_beside_its_result_goes_with_the_next_start(
+        run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after_epoch(3, patch)
+        assert run() == 130
+    left = STATE.read_bytes()
+    assert run("--resume") == 0
+    STATE.write_bytes(left)
+    assert run("--resume") == 0
+    assert not STATE.exists()
+
+
+def test_a_state_of_other_settings_stays_beside_a_result_that_is_up_to_date(
+        run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run() == 0
+    with monkeypatch.context() as patch:
+        interrupt_after_epoch(1, patch)
+        assert run("--set", "train.lr=1e-4") == 130
+    assert run() == 0
+    assert STATE.exists()
+
+
 @pytest.mark.parametrize("change", ["train.lr=1e-4", "train.epochs=4", "train.seed=1", "augment.flip_p=0.1",
                                     "codec.options.sigma=1.5"])
 def test_a_state_of_other_settings_is_refused(
@@ -246,20 +268,21 @@ def test_the_table_grows_with_the_run_and_has_each_epoch_once(run: Run, monkeypa
 
 def test_a_full_disk_ends_the_run_with_one_line_and_keeps_the_state_before(
         run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    write_bytes, states = Path.write_bytes, 0
+    path_open, states = Path.open, 0
 
-    def full(path: Path, data: bytes) -> int:
+    def full(path: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
         nonlocal states
-        states += ".partial.safetensors" in path.name
-        if states < 2:
-            return write_bytes(path, data)
-        write_bytes(path, data[:1000])
+        is_state = mode == "wb" and ".partial.safetensors" in path.name
+        states += is_state
+        if not is_state or states < 2:
+            return path_open(path, mode, *rest, **named)
+        path.write_text("the beginning")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     assert run() == 0
     undisturbed = weights(TRAINED)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(Path, "open", full)
         assert run("--force") == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"python -m train: {STATE}: the state of the training cannot be saved (No space left on device); the state "
@@ -285,6 +308,18 @@ def test_a_damaged_state_is_refused(tmp_path: Path, damage: Callable[[bytes], by
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(StageError, match="no state to resume from"):
         load_state(path, {"run": 1}, parts())
+
+
+def test_a_changed_bit_of_a_state_is_found(tmp_path: Path, rng: np.random.Generator) -> None:
+    """safetensors itself notices next to none of them."""
+    path = tmp_path / "state"
+    save_state(path, {"stage": "train"}, parts())
+    data = path.read_bytes()
+    load_state(path, {"stage": "train"}, parts())
+    for bit in rng.choice(8 * len(data), 200, replace=False):
+        path.write_bytes(data[:bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1:])
+        with pytest.raises(StageError, match="start anew without --resume"):
+            load_state(path, {"stage": "train"}, parts())
 
 
 def test_everything_comes_back(tmp_path: Path) -> None:

@@ -87,7 +87,10 @@ def test_two_processes_leave_the_result_of_one_and_one_copy_of_it(start: Start, 
     found, expected = ({path.name: path for path in where.iterdir()}
                        for where in (folder / "train", tmp_path / "alone"))
     assert found.keys() == expected.keys()
-    assert found["stage.json"].read_text() == expected["stage.json"].read_text()
+    keys = [json.loads(files["stage.json"].read_text()) for files in (found, expected)]
+    for key in keys:
+        del key["files"]  # their digests: the manifest says how many processes there were
+    assert keys[0] == keys[1]
     manifests = [json.loads(files["manifest.json"].read_text()) for files in (found, expected)]
     assert [manifest["model"]["processes"] for manifest in manifests] == [2, 1]
     for entry, known in zip(*(json.loads(files["history.json"].read_text()) for files in (found, expected)),
@@ -114,14 +117,14 @@ def picture_of_second_process(data: Path) -> Path:
 def test_an_error_in_one_process_ends_all_with_one_line(start: Start, tmp_path: Path, workers: int) -> None:
     tiny.write_coco(tmp_path / "data", "train", 16, per_image=1)
     broken = picture_of_second_process(tmp_path / "data")
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"\xff\xd8\xff no picture")
     process = start(*TORCHRUN, "-m", "train", "--set", f"train.workers={workers}")
     text = process.communicate(timeout=PATIENCE_S)[1]
     assert [line for line in text.splitlines() if line.startswith("python -m train:")] == [
-        f"python -m train: {broken}: does not decode as an image; replace the file or drop it from the annotations"]
+        f"python -m train: {broken}: a JPEG that ends before it says its size; replace the file"]
     assert "exitcode  : 2" in text  # as torchrun reports it; its own exit code is 1 for every failure
     assert process.returncode == 1
-    assert list((tmp_path / "runs").rglob("*")) in ([], [tmp_path / RUN])
+    assert not list((tmp_path / RUN).rglob("*"))
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from torch import nn
 from deploy.export.checkpoint_to_artifact import export_checkpoint
 from deploy.export.target import target_named
 from deploy.runtime.session import open_session
-from edgekp.artifact import MANIFEST, open_artifact, verify_artifact
+from edgekp.artifact import open_artifact, verify_artifact
 from edgekp.codecs import build_codec
 from edgekp.contract import Contract, contract_from_json, make_contract
 from edgekp.errors import ArtifactError, DataError, RecipeError
@@ -26,6 +26,7 @@ from edgekp.sample import Instance, Int
 from edgekp.skeletons import COCO17
 from optimize.channel_groups import Dependencies
 from tests import tiny
+from tests.manifests import rewrite_manifest
 from tests.train.promises import dead_parameters, onnx_error
 from train.__main__ import main
 from train.dataset import Crops, KeypointDataset, Pool
@@ -276,9 +277,7 @@ def test_an_export_says_it_and_a_session_names_it(tmp_path: Path, head: str, rng
 def test_an_export_that_lost_its_visibility_is_refused(tmp_path: Path) -> None:
     net, spec, contract = tiny.network(asked_for())
     save_checkpoint(tmp_path, net, spec, contract)
-    manifest = json.loads((tmp_path / MANIFEST).read_text())
-    del manifest["contract"]["visibility"]
-    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    rewrite_manifest(tmp_path, lambda manifest: manifest["contract"].pop("visibility"))
     assert open_artifact(tmp_path).contract.outputs == ("heatmaps",)
     with pytest.raises(ArtifactError, match="output_visibility"):
         verify_artifact(tmp_path)

@@ -109,7 +109,7 @@ def build(spec: ModelSpec) -> nn.Module:
     if len(strides) not in head.maps:
         giver = f"neck '{spec.neck}'" if neck else f"backbone '{spec.backbone}'"
         raise RecipeError(f"model.head: '{spec.head}' reads {' or '.join(map(str, head.maps))} feature maps, "
-                          f"{giver} gives {len(strides)}{_advice(spec, head)}")
+                          f"{giver} gives {len(strides)}; {_advice(spec, head)}")
     if any(side % backbone.coarsest_stride for side in spec.input_hw):
         raise RecipeError(f"input.input_hw: {list(spec.input_hw)}, but backbone '{spec.backbone}' needs multiples of "
                           f"{backbone.coarsest_stride}")
@@ -148,8 +148,8 @@ def _features(spec: ModelSpec) -> tuple[Backbone, Neck | None, tuple[tuple[int, 
 
 def _advice(spec: ModelSpec, head: type[Head]) -> str:
     if spec.neck or 1 not in head.maps:
-        return ""
-    return f"; model.neck = {' or '.join(map(repr, NECKS))} makes one of them"
+        return "choose another head"
+    return f"model.neck = {' or '.join(map(repr, NECKS))} makes one of them"
 
 
 def _check_options(kind: type[nn.Module], owner: str, where: str, options: dict[str, Any]) -> None:
@@ -182,7 +182,8 @@ def _check_outputs(spec: ModelSpec, codec: Codec | SceneCodec) -> None:
     """Refuse a head that does not speak the codec."""
     speaks = _named("head", spec.head, HEADS).outputs
     if speaks != codec.outputs:
-        raise RecipeError(f"model.head: '{spec.head}' says {list(speaks)}, the codec expects {list(codec.outputs)}")
+        raise RecipeError(f"model.head: '{spec.head}' says {list(speaks)}, the codec expects {list(codec.outputs)}; "
+                          "choose another head or codec")
 
 
 def _check_stride(spec: ModelSpec, codec: Codec | SceneCodec) -> None:

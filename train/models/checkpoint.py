@@ -53,10 +53,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     try:
         spec = ModelSpec.from_json(artifact.model["spec"])
         net = build(spec)
-        net.load_state_dict(load(artifact.model_path.read_bytes()))
+        net.load_state_dict(load(artifact.read_model()))
     except (LookupError, AttributeError, TypeError, ValueError, RuntimeError, SafetensorError, RecipeError) as error:
         reason = str(error).partition("\n")[0]
-        raise ArtifactError(f"{folder}: the weights do not fit the specification in its manifest ({reason})") from error
+        raise ArtifactError(f"{folder}: the weights do not fit the specification in its manifest ({reason}); train the "
+                            "model again") from error
     return Checkpoint(net.eval(), spec, artifact)
 
 

@@ -35,7 +35,8 @@ class CPMHead(Head):
                  input_hw: tuple[int, int], *, stages: int = 3, channels: int = 64) -> None:
         super().__init__()
         if not 2 <= stages <= 6 or channels < 8 or channels % 8:
-            raise RecipeError(f"model.head_options: stages {stages} (2 to 6), channels {channels} (a multiple of 8)")
+            raise RecipeError(f"model.head_options: stages {stages}, expected 2 to 6; "
+                              f"channels {channels}, expected a multiple of 8")
         self.first = nn.Sequential(ConvBN(widths[0], channels, 3), ConvBN(channels, channels, 3))
         self.later = nn.ModuleList(Look(widths[0], channels) for _ in range(stages - 1))
         self.output = nn.ModuleDict({

@@ -38,8 +38,9 @@ class HRNetLite(Backbone):
                  attention: Literal["none", "se", "cbam"] = "none") -> None:
         super().__init__()
         if width < 8 or width % 8 or branches not in (2, 3, 4) or blocks < 1 or modules < 1 or block not in BLOCKS:
-            raise RecipeError(f"model.options: width {width} (a multiple of 8), branches {branches} (2 to 4), blocks "
-                              f"{blocks} and modules {modules} (1 or more), block '{block}' ({' or '.join(BLOCKS)})")
+            raise RecipeError(f"model.options: width {width}, expected a multiple of 8; branches {branches}, expected "
+                              f"2 to 4; blocks {blocks} and modules {modules}, expected 1 or more; block '{block}', "
+                              f"expected {' or '.join(BLOCKS)}")
         widths = [width * 2**i for i in range(branches)]
         self.widths, self.strides = (width,), (4,)
         self.coarsest_stride = 4 * 2 ** (branches - 1)

@@ -36,8 +36,9 @@ class LiteHRNet(Backbone):
     def __init__(self, depth: int = 18, width: int = 40, branches: int = 4) -> None:
         super().__init__()
         if depth not in MODULES or width < 16 or width % 8 or branches not in (2, 3, 4):
-            raise RecipeError(f"model.options: depth {depth} ({', '.join(map(str, MODULES))}), width {width} (a "
-                              f"multiple of 8 from 16 on), branches {branches} (2 to 4)")
+            raise RecipeError(f"model.options: depth {depth}, expected {' or '.join(map(str, MODULES))}; "
+                              f"width {width}, expected a multiple of 8 from 16 on; "
+                              f"branches {branches}, expected 2 to 4")
         widths = [width * 2**i for i in range(branches)]
         self.widths, self.strides = (width,), (4,)
         self.coarsest_stride = 4 * 2 ** (branches - 1)

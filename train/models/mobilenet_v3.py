@@ -62,8 +62,8 @@ class MobileNetV3(Backbone):
                  activation: Literal["hardswish", "relu"] = "hardswish") -> None:
         super().__init__()
         if size not in LAYOUTS or activation not in ACTIVATIONS:
-            raise RecipeError(f"model.options: size '{size}' ({' or '.join(LAYOUTS)}), activation '{activation}' "
-                              f"({' or '.join(ACTIVATIONS)})")
+            raise RecipeError(f"model.options: size '{size}', expected {' or '.join(LAYOUTS)}; "
+                              f"activation '{activation}', expected {' or '.join(ACTIVATIONS)}")
         check_width(width)
         hard, channels = ACTIVATIONS[activation], scaled(STEM_CHANNELS, width)
         stages: list[list[nn.Module]] = [[ConvBN(3, channels, 3, 2, activation=hard)]]

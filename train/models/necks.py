@@ -31,7 +31,7 @@ class FPN(Neck):
         doubling_named(upsample, "model.neck_options.upsample")
         if len(strides) == 1 or any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
             raise RecipeError(f"model.neck: 'fpn' merges maps of which each has twice the stride of the one before, "
-                              f"the backbone gives strides {list(strides)}")
+                              f"but the backbone gives strides {list(strides)}; choose another backbone or neck")
         self.widths, self.strides = (channels,), strides[:1]
         self.laterals = nn.ModuleList(ConvBN(width, channels, 1, activation=None) for width in widths)
         self.ups = nn.ModuleList(

@@ -35,7 +35,8 @@ class OpenPoseHead(Head):
                  input_hw: tuple[int, int], *, stride: int, stages: int = 1, channels: int = 128) -> None:
         super().__init__()
         if not 0 <= stages <= 5 or channels < 8 or channels % 8:
-            raise RecipeError(f"model.head_options: stages {stages} (0 to 5), channels {channels} (a multiple of 8)")
+            raise RecipeError(f"model.head_options: stages {stages}, expected 0 to 5; "
+                              f"channels {channels}, expected a multiple of 8")
         self.feature = _brought_to(stride, widths[0], strides[0], channels)
         self.first = nn.Sequential(*(ConvBN(channels, channels, 3) for _ in range(3)), ConvBN(channels, channels, 1))
         self.later = nn.ModuleList(Refinement(channels) for _ in range(stages))

@@ -34,8 +34,9 @@ class ResNet(Backbone):
                  attention: Literal["none", "se", "cbam"] = "none") -> None:
         super().__init__()
         if depth not in LAYOUTS or width < 8 or width % 8 or output_stride not in (8, 16, 32):
-            raise RecipeError(f"model.options: depth {depth} ({', '.join(map(str, LAYOUTS))}), width {width} (a "
-                              f"multiple of 8), output_stride {output_stride} (8, 16 or 32)")
+            raise RecipeError(f"model.options: depth {depth}, expected {' or '.join(map(str, LAYOUTS))}; width "
+                              f"{width}, expected a multiple of 8; output_stride {output_stride}, expected 8, 16 or "
+                              "32")
         expansion, counts = LAYOUTS[depth]
         self.stage_strides = tuple(min(FIRST_STRIDE << i, output_stride) for i in range(len(counts)))
         dilations = [(FIRST_STRIDE << i) // stride for i, stride in enumerate(self.stage_strides)]

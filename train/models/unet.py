@@ -32,8 +32,8 @@ class UNet(Backbone):
                  upsample: Literal["bilinear", "transposed"] = "bilinear") -> None:
         super().__init__()
         if width < 8 or width % 8 or stride not in (1, 2, 4) or not stride.bit_length() <= depth <= DEEPEST:
-            raise RecipeError(f"model.options: width {width} (a multiple of 8), stride {stride} (1, 2 or 4), depth "
-                              f"{depth} (halvings: more than the stride has, and at most {DEEPEST})")
+            raise RecipeError(f"model.options: width {width}, expected a multiple of 8; stride {stride}, expected 1, "
+                              f"2 or 4; depth {depth}, expected more halvings than the stride has, {DEEPEST} at most")
         double = doubling_named(upsample, "model.options.upsample")
         self.widths, self.strides, self.coarsest_stride = (width * stride,), (stride,), 2**depth
         widths = [width << level for level in range(depth + 1)]

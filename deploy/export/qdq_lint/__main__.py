@@ -9,31 +9,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import onnx
-
 from deploy.export.qdq_lint.at_export import RUNTIMES
+from deploy.export.qdq_lint.foreign_model import graph_of, read_model
 from deploy.export.qdq_lint.mend import mended
 from deploy.export.qdq_lint.rules import RULES, TARGETS, Finding, lint
 from deploy.export.target import target_named
 from edgekp.artifact import open_artifact
 from edgekp.atomic import write_file
-from edgekp.cli import add_debug, run
-from edgekp.errors import ArtifactError, RecipeError
-
-
-def read_model(path: Path) -> onnx.ModelProto:
-    """A model from its file, weights and all.
-
-    Raises:
-        ArtifactError: No such file, or not a whole ONNX model.
-    """
-    try:
-        data = path.read_bytes()
-        onnx.checker.check_model(data)
-    except (OSError, onnx.checker.ValidationError) as error:
-        raise ArtifactError(f"{path}: no usable ONNX model ({str(error).strip().splitlines()[0]}); "
-                            "expected an .onnx file or an artifact folder") from error
-    return onnx.load_from_string(data)
+from edgekp.cli import Parser, add_debug, run
+from edgekp.errors import RecipeError
 
 
 def report(finding: Finding) -> str:
@@ -42,7 +26,7 @@ def report(finding: Finding) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m deploy.export.qdq_lint", description="Find what a target refuses, "
+    parser = Parser(prog="python -m deploy.export.qdq_lint", description="Find what a target refuses, "
                                      "runs slowly or computes inexactly in a quantized ONNX graph.")
     parser.add_argument("model", type=Path, help="an .onnx file, or the folder of an export")
     parser.add_argument("--target", choices=TARGETS, help="who will run it (default: that of the export's folder, else "
@@ -63,12 +47,14 @@ def _command(arguments: argparse.Namespace) -> int:
         target = target or RUNTIMES[target_named(str(artifact.model["target"])).spelling]
     model = read_model(path)
     if arguments.fix is None:
-        findings = lint(model, (target,) if target else TARGETS, arguments.ignore)
+        with graph_of(path):
+            findings = lint(model, (target,) if target else TARGETS, arguments.ignore)
     elif target is None:
         raise RecipeError(f"--fix needs --target, one of {', '.join(TARGETS)}: what mends a graph for one can harm "
                           "another")
     else:
-        result, findings = mended(model, target, arguments.ignore)
+        with graph_of(path):
+            result, findings = mended(model, target, arguments.ignore)
         write_file(arguments.fix, result.SerializeToString())
     for finding in findings:
         print(report(finding))

@@ -21,5 +21,6 @@ def require_fit(model: onnx.ModelProto, spelling: str) -> None:
     for finding in by_rule.values():
         text = f"{finding.rule} at {finding.node}: {finding.why}"
         if finding.severity == "error":
-            raise ArtifactError(f"{RUNTIMES[spelling]} would not run this export as it is meant: {text}")
+            raise ArtifactError(f"{RUNTIMES[spelling]} would not run this export as it is meant: {text}; "
+                                "change [[optimize]] or choose another target")
         say(f"export: {RUNTIMES[spelling]}: {text}")

@@ -26,8 +26,9 @@ def open_camera(name: str, *, every_frame: bool | None = None, size_wh: tuple[in
     """
     source = source_of(name, Wish(size_wh, fps))
     if source.live and every_frame:
-        raise CameraError(f"{source.shown}: a camera does not wait for us, so not every frame can be had of it")
+        raise CameraError(f"{source.shown}: a camera does not wait for us, so not every frame can be had of it; "
+                          "leave that out")
     if source.live and loop:
-        raise CameraError(f"{source.shown}: only a file can be played again and again")
+        raise CameraError(f"{source.shown}: only a file can be played again and again; leave out --loop")
     return Camera(source, every_frame=not source.live if every_frame is None else every_frame, loop=loop,
                   patience=Patience(give_up_s=give_up_s))

@@ -11,10 +11,11 @@ import numpy as np
 from deploy.runtime.camera import quiet
 from deploy.runtime.camera.pictures import Capture
 from deploy.runtime.camera.stream import shown
-from edgekp.errors import CameraError
+from edgekp.errors import CameraError, DataError
+from edgekp.image_header import read_image_file
 from edgekp.sample import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 def open_video(path: Path) -> Capture:
@@ -50,10 +51,10 @@ class PictureFiles:
 
     def retrieve(self) -> tuple[bool, Image | None]:
         try:
-            data = np.fromfile(self._paths[self._next - 1], np.uint8)
-        except OSError:
+            data = read_image_file(self._paths[self._next - 1])
+            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        except (DataError, cv2.error):
             return False, None
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
         return bgr is not None, None if bgr is None else np.asarray(bgr, dtype=np.uint8)
 
     def get(self, prop: int, /) -> float:
@@ -68,8 +69,8 @@ def _check_readable(path: Path) -> None:
         raise CameraError(f"{shown(str(path))}: no such file; expected a video, a folder of pictures, or a camera such "
                           "as 0, /dev/video0, csi://0 or rtsp://HOST/PATH")
     if not path.is_file():
-        raise CameraError(f"{path}: neither a file nor a folder")
+        raise CameraError(f"{path}: neither a file nor a folder; expected a video, a picture or a folder of pictures")
     if not os.access(path, os.R_OK):
         raise CameraError(f"{path}: may not be read by you; try: chmod +r {path}")
     if path.stat().st_size == 0:
-        raise CameraError(f"{path}: an empty file")
+        raise CameraError(f"{path}: an empty file, expected a video or a picture")

@@ -23,8 +23,9 @@ def built_in(what: str) -> bool:
 
 def csi_pipeline(sensor: str, size_wh: tuple[int, int] | None, fps: float | None) -> str:
     """From a CSI sensor through the Jetson's own image processor to BGRx in the memory of the host."""
-    if not sensor.isdecimal():
-        raise CameraError(f"csi://{sensor}: expected the number of a sensor, such as csi://0")
+    if not (sensor.isdecimal() and len(sensor) < 5):
+        said = sensor if re.fullmatch(r"[\w.-]{0,20}", sensor) else "..."  # an address may hold a password
+        raise CameraError(f"csi://{said}: expected the number of a sensor, such as csi://0")
     caps = ["video/x-raw(memory:NVMM)", "format=NV12"]
     if size_wh is not None:
         caps += [f"width={size_wh[0]}", f"height={size_wh[1]}"]

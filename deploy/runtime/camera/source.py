@@ -10,7 +10,7 @@ from pathlib import Path
 from deploy.runtime.camera import gstreamer, stream, v4l2
 from deploy.runtime.camera.files import SUFFIXES, PictureFiles, open_video
 from deploy.runtime.camera.pictures import Capture
-from edgekp.errors import CameraError, unknown_name
+from edgekp.errors import CameraError, is_utf8, unknown_name
 
 SCHEMES = ("csi", "gst", *stream.PORTS)
 
@@ -62,18 +62,21 @@ def source_of(name: str, wish: Wish) -> Source:
     if (wish.size_wh is not None and min(wish.size_wh) < 1) or (wish.fps is not None and wish.fps <= 0):
         raise CameraError(f"{stream.shown(name)}: expected a size and a rate above 0, found {wish.size_wh}, "
                           f"{wish.fps}")
-    if not name:
+    if not name or "\0" in name:
         raise CameraError("a camera without a name; expected such as 0, /dev/video0, csi://0, rtsp://HOST or a file")
+    if not is_utf8(name):
+        raise CameraError(f"{stream.shown(name)}: a name that is not UTF-8, which OpenCV cannot open; rename it")
     scheme, separator, rest = name.partition("://")
-    if name.isdecimal() or name.startswith(("/dev/video", "/dev/v4l/")) or Path(name).is_char_device():
-        path = f"/dev/video{int(name)}" if name.isdecimal() else name
+    is_number = name.isdecimal() and len(name) < 5
+    if is_number or name.startswith(("/dev/video", "/dev/v4l/")) or _is_device(Path(name)):
+        path = f"/dev/video{int(name)}" if is_number else name
         return Source(path, True, partial(v4l2.open_device, path, wish.size_wh, wish.fps), v4l2.hint(path), wish)
     if separator and scheme == "csi":
         pipeline = gstreamer.csi_pipeline(rest, wish.size_wh, wish.fps)
         return Source(name, True, partial(gstreamer.open_pipeline, name, pipeline), gstreamer.CSI_HINT, wish)
     if wish:
         raise CameraError(f"{stream.shown(name)}: only a camera, such as 0 or csi://0, can be asked for a size or "
-                          "a rate")
+                          "a rate; leave out --size and --fps")
     if separator and scheme == "gst":
         return Source(stream.shown(name), True, partial(gstreamer.open_pipeline, stream.shown(name),
                                                         gstreamer.with_sink(rest)), gstreamer.GST_HINT)
@@ -81,7 +84,18 @@ def source_of(name: str, wish: Wish) -> Source:
         return Source(stream.shown(name), True, partial(stream.open_stream, name), stream.HINT)
     if separator:
         raise CameraError(f"{stream.shown(name)}: {unknown_name('kind of camera', scheme, list(SCHEMES))}")
-    return _file(Path(name).expanduser())
+    try:
+        return _file(Path(name).expanduser())
+    except (OSError, RuntimeError) as error:  # longer than a path can be, or the home of an unknown user
+        raise CameraError(f"{stream.shown(name)[:80]}: no file can have this name ({error.args[-1]}); "
+                          "check it") from error
+
+
+def _is_device(path: Path) -> bool:
+    try:
+        return path.is_char_device()
+    except OSError:  # a name longer than a path can be
+        return False
 
 
 def _file(path: Path) -> Source:

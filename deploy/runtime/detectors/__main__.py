@@ -21,7 +21,7 @@ BOX_COLOR = (0, 200, 255)
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(prog="python -m deploy.runtime.detectors",
+    found = cli.Parser(prog="python -m deploy.runtime.detectors",
                                     description="Say of which family a detector is, and what it finds in a picture.")
     found.add_argument("model", type=Path, help="ONNX file of a detector")
     found.add_argument("image", type=Path)

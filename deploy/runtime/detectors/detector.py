@@ -119,7 +119,8 @@ def run(session: Session, inputs: Float, where: str) -> Outputs:
     try:
         return {name: np.asarray(array) for name, array in session.infer(inputs).items()}
     except Exception as error:  # the runtimes raise classes of their own, which share no base but Exception
-        raise ArtifactError(f"{where}: does not run on an input of {list(inputs.shape)}: {error}") from error
+        raise ArtifactError(f"{where}: does not run on an input of {list(inputs.shape)} ({error}); "
+                            "export it for that size") from error
 
 
 def detections(layout: Layout, outputs: Outputs, at: Placement, input_hw: tuple[int, int], class_id: int,

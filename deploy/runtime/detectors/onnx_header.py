@@ -13,6 +13,12 @@ from edgekp.errors import ArtifactError
 FLOAT32 = 1  # TensorProto.DataType
 GRAPH = 7
 NODE, INITIALIZER, INPUT, OUTPUT = 1, 5, 11, 12
+EXTERNAL_DATA, DATA_LOCATION = 13, 14
+WITHIN = {  # fields of each message on the way to a tensor
+    "model": {GRAPH: "graph", 20: "training", 25: "function"}, "training": {1: "graph", 2: "graph"},
+    "graph": {NODE: "node", INITIALIZER: "tensor", 15: "sparse"}, "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"}, "sparse": {1: "tensor", 2: "tensor"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"}}
 
 
 @dataclass(frozen=True)
@@ -33,14 +39,35 @@ class OnnxHeader:
 
 
 def read_onnx_header(model: bytes) -> OnnxHeader:
-    """Raises ArtifactError where the bytes are not an ONNX model."""
+    """What is written above the graph of a model that is whole in itself.
+
+    Raises:
+        ArtifactError: The bytes are not an ONNX model, or its weights are in other files, which a runtime would open
+            wherever the model says.
+    """
     try:
+        if _has_outside_weights(memoryview(model)):
+            raise ArtifactError("its weights are in another file; save it again with the weights inside: "
+                                "onnx.save(onnx.load(OLD), NEW)")
         graph = [_message(value) for number, value in _fields(memoryview(model)) if number == GRAPH]
         if not graph:
             raise ArtifactError("no graph in it, so no ONNX model; export the detector again")
         return _header_of(list(_fields(graph[0])))
     except (IndexError, UnicodeDecodeError) as error:
         raise ArtifactError("does not read as an ONNX model; it is damaged or of another format") from error
+
+
+def _has_outside_weights(model: memoryview) -> bool:
+    """Whether a tensor anywhere in the model says that its values are elsewhere."""
+    waiting = [("model", model)]
+    while waiting:
+        kind, message = waiting.pop()
+        for number, value in _fields(message):
+            if kind == "tensor" and (number == EXTERNAL_DATA or (number == DATA_LOCATION and value != 0)):
+                return True
+            if number in WITHIN.get(kind, {}):
+                waiting.append((WITHIN[kind][number], _message(value)))
+    return False
 
 
 def _header_of(graph: list[tuple[int, int | memoryview]]) -> OnnxHeader:

@@ -151,7 +151,8 @@ class CudaPythonDriver:
         error, *results = function(*arguments)
         if error != self._cuda.CUresult.CUDA_SUCCESS:
             _, name = self._cuda.cuGetErrorName(error)
-            raise DeviceError(f"cannot use the GPU: {function.__name__} failed: {name.decode()}")
+            raise DeviceError(f"cannot use the GPU: {function.__name__} failed: {name.decode()}; "
+                              "see edgekp doctor device")
         return results[0] if results else None
 
 

@@ -76,4 +76,5 @@ class Libcuda:
         if code:
             text = ctypes.c_char_p()
             self._library.cuGetErrorName(ctypes.c_int(code), ctypes.byref(text))
-            raise DeviceError(f"cannot use the GPU: {name} failed: {(text.value or b'no name').decode()}")
+            raise DeviceError(f"cannot use the GPU: {name} failed: {(text.value or b'no name').decode()}; "
+                              "see edgekp doctor device")

@@ -112,4 +112,4 @@ class PyCudaDriver:
         try:
             yield
         except self._cuda.Error as error:
-            raise DeviceError(f"cannot {aim}: {error}") from error
+            raise DeviceError(f"cannot {aim}: {error}; see edgekp doctor device") from error

@@ -12,7 +12,7 @@ from deploy.runtime.camera import Camera, open_camera
 from deploy.runtime.detectors import open_detector
 from deploy.runtime.frame import Estimator
 from deploy.runtime.loop.json_lines import json_lines
-from deploy.runtime.loop.loop import Loop, stopped_by_signals
+from deploy.runtime.loop.loop import Loop, Stop, stopped_by_signals
 from deploy.runtime.loop.newest_export import newest_export
 from deploy.runtime.loop.outputs import Outputs
 from deploy.runtime.loop.video_file import VideoFile
@@ -39,13 +39,14 @@ def run_on_camera(parser: argparse.ArgumentParser, target: str, kind: str, open_
 
     def main(arguments: argparse.Namespace) -> int:
         artifact = open_artifact(arguments.artifact or newest_export(target), kind)
-        with ExitStack() as stack:
-            return _run(artifact, arguments, open_estimator, stack)
+        with stopped_by_signals() as stop, ExitStack() as stack:
+            return _run(artifact, arguments, open_estimator, stack, stop)
 
     return run(main, parser, argv)
 
 
-def _run(artifact: Artifact, arguments: argparse.Namespace, open_estimator: OpenEstimator, stack: ExitStack) -> int:
+def _run(artifact: Artifact, arguments: argparse.Namespace, open_estimator: OpenEstimator, stack: ExitStack,
+         stop: Stop) -> int:
     camera = stack.enter_context(open_camera(
         arguments.camera, every_frame=False if arguments.real_time else None, size_wh=arguments.size,
         fps=arguments.fps, loop=arguments.loop))
@@ -58,8 +59,8 @@ def _run(artifact: Artifact, arguments: argparse.Namespace, open_estimator: Open
                           most_people=arguments.most_people, detect_every=arguments.detect_every)
     window = stack.enter_context(closing(Window())) if _wants_window(arguments) else None
     say(f"camera: {camera.describe()}")
-    with stopped_by_signals() as stop, Outputs(artifact.contract.skeleton, lines, video, least_score=arguments.score,
-                                               has_window=window is not None) as outputs:
+    with Outputs(artifact.contract.skeleton, lines, video, has_window=window is not None,
+                 least_score=arguments.score) as outputs, stop.at_the_next_frame():
         done = Loop(camera, estimator, finder, tracker, outputs, window).run(arguments.frames, stop)
     _tell(artifact, camera, outputs, done, to_stderr=arguments.json == "-")
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -71,4 +72,16 @@ def json_lines(path: str) -> Iterator[JsonLines]:
         except OSError as error:
             raise DataError(f"--json {path}: cannot be written ({error.strerror}); name a file in a folder that "
                             "exists") from error
-        yield JsonLines(path, lambda line: file.write(line.encode()))
+        yield JsonLines(path, lambda line: _append(file, line.encode()))
+
+
+def _append(file: FileIO, line: bytes) -> None:
+    """The whole line or, on a disk that is full, none of it: one ``write`` may take a part and say so by a number."""
+    start, written = file.tell() if file.seekable() else None, 0
+    try:
+        while written < len(line):
+            written += file.write(line[written:])
+    except OSError:
+        if start is not None:
+            file.truncate(start)
+        raise

@@ -16,6 +16,7 @@ import numpy as np
 
 from deploy.runtime.camera import Camera, CameraLost
 from deploy.runtime.frame import Estimator, Frame
+from deploy.runtime.loop.frame_memory import give_back_unused
 from deploy.runtime.loop.outputs import Finished, Outputs
 from deploy.runtime.loop.window import Window
 from deploy.runtime.people.find_people import PeopleFinder
@@ -27,24 +28,51 @@ NO_BOXES = np.empty((0, 4))
 
 @dataclass
 class Stop:
-    """Whether the user asked for the end."""
+    """The user's wish to stop: it interrupts what is being opened; the frame in hand and the files are finished.
+
+    Attributes:
+        asked: the loop is to end after the frame in hand.
+    """
 
     asked: bool = False
+    _running: bool = False
+    _closing: bool = False
+
+    @contextmanager
+    def at_the_next_frame(self) -> Iterator[None]:
+        """Within, the first signal only asks and the second interrupts; afterwards none does: files are closed."""
+        self._running = True
+        try:
+            yield
+        finally:
+            self._closing = True
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._closing:
+            return
+        if self._running and not self.asked:
+            self.asked = True
+            return
+        self._closing = True  # so that it interrupts once, and all that is open can be closed
+        raise KeyboardInterrupt
+
+    @property
+    def cut_an_import(self) -> bool:
+        """Whether an ImportError may be what a module written in C makes of the interruption."""
+        return self._closing and not self._running
 
 
 @contextmanager
 def stopped_by_signals() -> Iterator[Stop]:
-    """Ctrl-C or SIGTERM asks for the end, so that the frame in hand is finished; asked twice, it comes at once."""
+    """Ctrl-C or SIGTERM asks for the end; to be entered before all that must be closed in spite of them."""
     stop = Stop()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.asked:
-            raise KeyboardInterrupt
-        stop.asked = True
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop.on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
+    except ImportError as error:
+        if stop.cut_an_import:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -63,7 +91,7 @@ class Loop:
 
     def run(self, most_frames: int | None, stop: Stop) -> int:
         """Until the source ends, so many frames are done, or somebody wants to stop; how many frames were done."""
-        done = 0
+        done, shape = 0, None
         while done != most_frames and not stop.asked and self._is_watched():
             try:
                 frame = self.camera.next(LONGEST_WAIT_S)
@@ -71,6 +99,9 @@ class Loop:
                 continue
             if frame is None:
                 break
+            if frame.bgr.shape != shape:  # the camera is another, or came back as another
+                shape = frame.bgr.shape
+                give_back_unused()
             self.outputs.put(self._finished(frame))
             done += 1
         return done

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from edgekp.artifact import MANIFEST
-from edgekp.errors import ArtifactError
+from edgekp.errors import ArtifactError, DataError
+from edgekp.json_file import MANIFEST_BYTES, read_json
+from edgekp.manifest import MANIFEST
 
 RUNS = Path("runs")
 
@@ -27,7 +27,7 @@ def newest_export(target: str, runs: Path = RUNS) -> Path:
 def _is_for(manifest: Path, target: str) -> bool:
     """Whether an export is for that target; a damaged manifest is refused when it is opened, not here."""
     try:
-        found = json.loads(manifest.read_bytes())["model"]["target"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_json(manifest, MANIFEST_BYTES)["model"]["target"]
+    except (DataError, KeyError, TypeError):
         return False
     return found == target or str(found).startswith(f"{target}-")

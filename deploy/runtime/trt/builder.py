@@ -23,13 +23,23 @@ from deploy.runtime.trt.module import (
     quoted,
 )
 from deploy.runtime.trt.order import FLAGS, Order, request_of
-from deploy.runtime.trt.stamp import ENGINE, VERSION, Machine, Request, Stamp, fitting_engine, why_stale
+from deploy.runtime.trt.stamp import (
+    ENGINE,
+    TIMING_CACHE,
+    VERSION,
+    Machine,
+    Request,
+    Stamp,
+    checked_timing_cache,
+    fitting_engine,
+    why_stale,
+)
 from edgekp.artifact import Artifact
 from edgekp.atomic import write_file
 from edgekp.errors import EngineError
+from edgekp.run_lock import locked
 from edgekp.stage import say
 
-TIMING_CACHE = "timing.cache"
 AS_ASKED_BY_NOBODY = Order()
 
 
@@ -52,6 +62,7 @@ def build_engine(artifact: Artifact, gpu: Gpu, order: Order = AS_ASKED_BY_NOBODY
     Raises:
         ArtifactError: The artifact holds no ONNX file.
         EngineError: What is asked cannot be had here, TensorRT refuses the model, or the folder cannot be written.
+        StageError: Another process is building one there.
     """
     trt = trt or import_tensorrt()
     machine, request = machine_of(gpu, trt), request_of(order, artifact, trt)
@@ -61,14 +72,15 @@ def build_engine(artifact: Artifact, gpu: Gpu, order: Order = AS_ASKED_BY_NOBODY
         return fitting_engine(artifact, machine, request)[0]
     if not os.access(artifact.folder, os.W_OK):  # known before minutes of building
         raise _unwritable(artifact, "no permission")
-    say(f"build_engine: building because {reason}")
-    start = time.perf_counter()
-    built = build(artifact, request, trt)
-    stamp = _stamped(artifact, machine, request, built, time.perf_counter() - start, trt)
-    try:
-        _publish(artifact, built, stamp)
-    except OSError as error:
-        raise _unwritable(artifact, error.strerror) from error
+    with locked(artifact.folder):
+        say(f"build_engine: building because {reason}")
+        start = time.perf_counter()
+        built = build(artifact, request, trt)
+        stamp = _stamped(artifact, machine, request, built, time.perf_counter() - start, trt)
+        try:
+            _publish(artifact, built, stamp)
+        except OSError as error:
+            raise _unwritable(artifact, error.strerror) from error
     say(f"build_engine: done ({artifact.folder / ENGINE})")
     return stamp
 
@@ -80,15 +92,16 @@ def build(artifact: Artifact, request: Request, trt: Any) -> Built:
     builder = trt.Builder(logger)
     network = builder.create_network(network_flags(trt, strongly_typed=request.strongly_typed))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(path.read_bytes()):
+    if not parser.parse(artifact.read(request.onnx)):
         reasons = [parser.get_error(index).desc() for index in range(parser.num_errors)] or [quoted(logger)]
-        raise EngineError(f"{path}: TensorRT's parser refuses it: {' '.join(reasons[0].split())}")
+        raise EngineError(f"{path}: TensorRT's parser refuses it: {' '.join(reasons[0].split())}; "
+                          "python -m deploy.export.qdq_lint may say why")
     config = _config(builder, network, request, trt)
     _use_timing_cache(config, artifact)
     logger.errors.clear()  # a timing cache of another machine is said to be an error
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineError(f"{path}: TensorRT builds no engine from it: {quoted(logger)}")
+        raise EngineError(f"{path}: TensorRT builds no engine from it: {quoted(logger)}; try another --precision")
     cache = config.get_timing_cache()
     return Built(bytes(plan), bytes(cache.serialize()) if cache else b"")
 
@@ -133,9 +146,8 @@ def _use_dla(builder: Any, config: Any, core: int, trt: Any) -> None:
 
 
 def _use_timing_cache(config: Any, artifact: Artifact) -> None:
-    """That of the last build, or an empty one where it is of another GPU or version."""
-    path = artifact.folder / TIMING_CACHE
-    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    """That of the last build, or an empty one where it is of another GPU or version, or was changed."""
+    cache = config.create_timing_cache(checked_timing_cache(artifact.folder))
     if cache is None or not config.set_timing_cache(cache, False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
@@ -148,9 +160,11 @@ def _stamped(artifact: Artifact, machine: Machine, request: Request, built: Buil
         runtime.DLA_core = request.dla
     engine = runtime.deserialize_cuda_engine(built.engine)
     if engine is None:
-        raise EngineError(f"{artifact.folder}: an engine was built, but does not open here: {quoted(logger)}")
+        raise EngineError(f"{artifact.folder}: an engine was built, but does not open here: {quoted(logger)}; "
+                          "see edgekp doctor device")
     return Stamp(VERSION, machine, request, artifact.files[request.onnx], sha256(built.engine).hexdigest(),
-                 len(built.engine), device_memory_bytes(engine), round(seconds, 2), layers_of(engine, trt))
+                 len(built.engine), device_memory_bytes(engine), round(seconds, 2), layers_of(engine, trt),
+                 sha256(built.timing_cache).hexdigest() if built.timing_cache else "")
 
 
 def _publish(artifact: Artifact, built: Built, stamp: Stamp) -> None:

@@ -5,7 +5,6 @@ Knows no TensorRT: it compares what was written when the engine was built with w
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,10 +13,14 @@ from typing import Any, get_origin, get_type_hints
 
 from edgekp.artifact import Artifact
 from edgekp.atomic import write_file
-from edgekp.errors import EngineError
+from edgekp.errors import ArtifactError, EngineError
+from edgekp.json_file import MANIFEST_BYTES, parse_json
+from edgekp.plain_file import read_plain
+from edgekp.sealed_json import sealed, unsealed
+from edgekp.signature import require_signature, sign
 
-ENGINE, STAMP = "model.engine", "engine.json"
-VERSION = 1  # raised by hand when the builder's code changes what it builds
+ENGINE, STAMP, TIMING_CACHE = "model.engine", "engine.json", "timing.cache"
+VERSION = 2  # raised by hand when the builder's code changes what it builds
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Stamp:
     Attributes:
         memory_bytes: what running the engine takes beside its weights.
         layers: what each layer of the engine computes in, by name; empty where TensorRT does not tell.
+        timing_cache_sha256: of the file that makes the next build faster; empty where there is none.
     """
 
     version: int
@@ -70,26 +74,37 @@ class Stamp:
     memory_bytes: int
     build_seconds: float
     layers: dict[str, str]
+    timing_cache_sha256: str
 
     def write(self, folder: Path) -> None:
-        write_file(folder / STAMP, json.dumps(asdict(self), indent=1) + "\n")
+        """Put engine.json there, signed if there is a key."""
+        data = sealed(asdict(self))
+        write_file(folder / STAMP, data)
+        sign(folder / STAMP, data)
 
 
 def read_stamp(folder: Path) -> Stamp:
     """The stamp of the engine in a folder.
 
     Raises:
-        EngineError: There is none, or it is not one, in a few words.
+        EngineError: There is none, it is not one, was changed, or is not signed though a key is given; in a few words.
     """
+    path = folder / STAMP
     try:
-        found = json.loads((folder / STAMP).read_bytes())
-        stamp: Stamp = _typed(Stamp, found)
+        data = read_plain(path, MANIFEST_BYTES)
+        require_signature(path, data)
+        found = parse_json(data, STAMP, ArtifactError)
     except FileNotFoundError:
         raise EngineError("no engine yet") from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ArtifactError) as error:
         raise EngineError(f"{STAMP} cannot be read ({error})") from None
-    if stamp.version != VERSION:
-        raise EngineError(f"version: {stamp.version} -> {VERSION}")
+    version = found.get("version") if isinstance(found, dict) else None
+    if version != VERSION:
+        raise EngineError(f"version: {version!r:.40} -> {VERSION}")
+    try:
+        stamp: Stamp = _typed(Stamp, unsealed(found))
+    except (ValueError, TypeError) as error:
+        raise EngineError(f"{STAMP} cannot be read ({error})") from None
     return stamp
 
 
@@ -136,6 +151,15 @@ def _typed(kind: Any, found: Any) -> Any:
 def _differences(stamped: Any, here: Any) -> list[str]:
     pairs = {field.name: (getattr(stamped, field.name), getattr(here, field.name)) for field in fields(stamped)}
     return [f"{name}: {old} -> {new}" for name, (old, new) in pairs.items() if old != new]
+
+
+def checked_timing_cache(folder: Path) -> bytes:
+    """The timing cache that the stamp in a folder names; empty where there is none, or another."""
+    try:
+        digest = read_stamp(folder).timing_cache_sha256
+        return _checked_bytes(folder / TIMING_CACHE, digest) if digest else b""
+    except EngineError:
+        return b""
 
 
 def _checked_bytes(path: Path, digest: str) -> bytes:

@@ -21,6 +21,7 @@ from edgekp.errors import ArtifactError, EngineError
 from tests import tiny
 from tests.deploy.trt.fake_tensorrt import VERSIONS, fake_tensorrt
 from tests.deploy.trt.host_driver import ORIN
+from tests.manifests import accept_files
 
 MakeArtifact = Callable[[str], Artifact]
 WEAK, STRONG = False, True
@@ -32,11 +33,10 @@ def header_of(artifact: Artifact) -> dict[str, Any]:
 
 
 def sign_again(artifact: Artifact, **model: Any) -> Artifact:
-    path = artifact.folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["files"] = {name: sha256(artifact.folder / name) for name in manifest["files"]}
-    manifest["model"] = {name: value for name, value in (manifest["model"] | model).items() if value is not None}
-    path.write_text(json.dumps(manifest))
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["model"] = {name: value for name, value in (manifest["model"] | model).items() if value is not None}
+
+    accept_files(artifact.folder, change)
     return open_artifact(artifact.folder)
 
 

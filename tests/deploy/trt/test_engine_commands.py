@@ -15,10 +15,12 @@ from deploy.build_engine import main
 from deploy.runtime.gpu import backend as cuda_backend
 from deploy.runtime.trt.stamp import ENGINE
 from edgekp.artifact import Artifact
+from edgekp.sealed_json import unsealed
 from eval.__main__ import main as evaluate
 from tests import tiny
 from tests.deploy.trt.fake_tensorrt import fake_tensorrt
 from tests.deploy.trt.host_driver import HostDriver
+from tests.manifests import rewrite_manifest
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def test_the_command_builds_and_says_what_in_numbers_with_units(
     assert "precision  fp16 from model_fp16.onnx, strongly typed\n" in out
     assert "batch      1 to 4\n" in out
     written = json.loads((tmp_path / "out.json").read_text())
-    assert written == json.loads((artifact.folder / "engine.json").read_text())
+    assert written == unsealed(json.loads((artifact.folder / "engine.json").read_text()))
     assert f"{len(written['layers'])} layers fp16\n" in out
     assert jetson.is_closed
 
@@ -88,8 +90,7 @@ def tampered(artifact: Artifact) -> None:
 
 
 def of_tflite(artifact: Artifact) -> None:
-    path = artifact.folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "tflite"}))
+    rewrite_manifest(artifact.folder, lambda manifest: manifest.update(kind="tflite"))
 
 
 @pytest.mark.parametrize(("damage", "words"), [

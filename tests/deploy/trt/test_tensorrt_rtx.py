@@ -20,6 +20,7 @@ from deploy.runtime.trt.builder import Built, build
 from deploy.runtime.trt.engine import TrtEngine
 from deploy.runtime.trt.order import Order, request_of
 from edgekp.artifact import Artifact, open_artifact
+from edgekp.atomic import sha256
 from edgekp.errors import EngineError
 from tests import tiny
 from tests.deploy.quantized_networks import NETWORKS, spelled
@@ -38,7 +39,7 @@ def built_from(model: onnx.ModelProto, folder: Path, like: Artifact, **facts: st
     onnx.save(model, folder / "model.onnx")
     facts = {"file": "model.onnx", **facts}
     order = Order("fp32") if facts["precision"] == "fp32" else Order()
-    return built(replace(like, folder=folder, model=facts), order)
+    return built(replace(like, folder=folder, model=facts, files={"model.onnx": sha256(folder / "model.onnx")}), order)
 
 
 @pytest.mark.parametrize(("precision", "order"), [("float", Order("fp32")), ("float", Order()), ("int8", Order())],
@@ -86,7 +87,8 @@ def test_an_operator_that_tensorrt_does_not_know_is_refused(tmp_path: Path, arti
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, artifact: Artifact) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no model")
-    broken = replace(artifact, folder=tmp_path, model={"file": "model.onnx", "precision": "fp32"})
+    broken = replace(artifact, folder=tmp_path, model={"file": "model.onnx", "precision": "fp32"},
+                     files={"model.onnx": sha256(tmp_path / "model.onnx")})
     with pytest.raises(EngineError, match=r"parser refuses it: .+"):
         built(broken, Order("fp32"))
 

@@ -18,6 +18,7 @@ from deploy.runtime.trt.stamp import ENGINE, STAMP, why_stale
 from deploy.runtime.trt.trt_session import TrtSession
 from edgekp.artifact import Artifact
 from edgekp.errors import EngineError
+from edgekp.sealed_json import sealed, unsealed
 from tests.deploy.trt.fake_tensorrt import VERSIONS, fake_tensorrt
 from tests.deploy.trt.host_driver import ORIN, HostDriver
 
@@ -77,9 +78,10 @@ def test_memory_that_was_not_given_and_tensors_that_are_not_there_are_errors(art
 
 
 def changed_stamp(artifact: Artifact, section: str | None, **fields: Any) -> None:
-    stamp = json.loads((artifact.folder / STAMP).read_text())
+    """As somebody would write it who knows its own digest."""
+    stamp = unsealed(json.loads((artifact.folder / STAMP).read_text()))
     (stamp if section is None else stamp[section]).update(fields)
-    (artifact.folder / STAMP).write_text(json.dumps(stamp))
+    (artifact.folder / STAMP).write_bytes(sealed(stamp))
 
 
 def truncate(artifact: Artifact) -> None:
@@ -92,12 +94,12 @@ DAMAGE: dict[str, Callable[[Artifact], object]] = {
     r"model.engine: sha256 \w{12} of 1000 bytes, engine.json says": truncate,
     "model.engine cannot be read": lambda artifact: (artifact.folder / ENGINE).unlink(),
     "engine.json cannot be read": lambda artifact: (artifact.folder / STAMP).write_text("{"),
-    r"engine.json cannot be read \(\[\], expected the fields of a Stamp": lambda artifact: (
+    "version: None -> 2": lambda artifact: (
         artifact.folder / STAMP).write_text("[]"),
     "tensorrt: None, expected str": lambda artifact: changed_stamp(artifact, None, machine={"gpu": "Orin"}),
     r"engine_sha256: 7, expected str": lambda artifact: changed_stamp(artifact, None, engine_sha256=7),
     r"dla: '0', expected int \| None": lambda artifact: changed_stamp(artifact, "request", dla="0"),
-    "version: 0 -> 1": lambda artifact: changed_stamp(artifact, None, version=0),
+    "version: 0 -> 2": lambda artifact: changed_stamp(artifact, None, version=0),
     "gpu: Orin Nano -> Orin": lambda artifact: changed_stamp(artifact, "machine", gpu="Orin Nano"),
     "capability: 7.2 -> 8.7": lambda artifact: changed_stamp(artifact, "machine", capability="7.2"),
     "tensorrt: 8.6.1 -> 10.3.0": lambda artifact: changed_stamp(artifact, "machine", tensorrt="8.6.1"),

@@ -27,6 +27,7 @@ WHOLE = [None, 5, "text", [], {}, [1, 2], {"images": 5}, {"images": [], "annotat
          {"images": [{"id": []}], "annotations": [{"id": {}, "image_id": []}], "categories": [{"keypoints": [1]}]},
          {"categories": [{"keypoints": ["\ud800", "left_\x1b"], "flip_pairs": [[1, 1]]}], "annotations": [
              {"id": 1, "keypoints": [0, 0, 2, 1, 1, 7]}]},
+         {"annotations": [{"keypoints": 1e308, "bbox": [1, 2, 3, "4"]}]},
          {"categories": [{"keypoints": ["a", "b"], "skeleton": [[1]], "flip_pairs": [1, [0], [0, 1], [0, 1.0]]}]}]
 
 

@@ -76,6 +76,12 @@ def test_clocks_are_those_that_jetson_clocks_shows(board: Jetson) -> None:
     assert line(board, "clocks") == Line("clocks", "CPU 1479 MHz, GPU 922 MHz, locked")
 
 
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_clocks_beyond_all_numbers_do_not_end_the_doctor(board: Jetson, digits: int) -> None:
+    board.outputs["jetson_clocks --show"] = f"GPU MinFreq=306000000 MaxFreq={'9' * digits}"
+    assert "GPU 306 to inf MHz" in line(board, "clocks").found
+
+
 def test_an_older_jetpack_is_refused(board: Jetson) -> None:
     (board.root / "etc/nv_tegra_release").write_text("# R35 (release), REVISION: 6.0, GCID: 0, BOARD: generic\n")
     assert line(board, "JetPack").state == "missing"

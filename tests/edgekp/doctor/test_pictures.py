@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from edgekp.doctor.near_pictures import ALIKE, NEAR_BITS, Looks, first_alike
-from edgekp.doctor.picture_file import PIXEL_LIMIT, is_cut_off, look_at
+from edgekp.doctor.picture_file import look_at
 from edgekp.doctor.pictures import is_portable
+from edgekp.image_header import PIXEL_LIMIT, is_cut_off
 from edgekp.sample import Image
 from tests.edgekp.doctor.healthy import Case
 from tests.edgekp.doctor.planted import replace_file, swap_stated_size, turned

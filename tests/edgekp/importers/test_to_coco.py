@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edgekp.errors import DataError
+from edgekp.importers.checks import inside
 from edgekp.importers.found import Found, Reading
 from edgekp.importers.to_coco import coco_document, default_box_factor, keypoint_box
 from edgekp.skeletons import COCO17, IBUG68, LSP14, SKELETONS
@@ -143,6 +144,10 @@ def test_images_that_tools_show_turned_are_refused_where_a_tool_made_the_labels(
     ({"bbox_xywh": np.array([1.0, 2, 0, 3])}, r"line 7: box \[1\.0, 2\.0, 0\.0, 3\.0\], area 0; expected a positive"),
     ({"bbox_xywh": np.array([1.0, np.nan, 3, 3])}, "expected a positive size"),
     ({"area_px2": 0.0}, "area 0; expected a positive size"),
+    ({"area_px2": 1e-9}, "area 0; expected a positive size"),  # nothing is left of it in six decimals
+    ({"bbox_xywh": np.array([1.0, 2, 1e-9, 3])}, "expected a positive size"),
+    ({"bbox_xywh": np.array([1.0, 2, 1e308, 3]), "area_px2": 9.0}, "expected a positive size"),  # rounds to infinity
+    ({"head_size_px": 1e-9}, "PCKh divides by it"), ({"head_size_px": float("inf")}, "PCKh divides by it"),
     ({"area_px2": float("nan")}, "area nan; expected a positive size"),
     ({"keypoints": np.zeros((14, 3))}, "not one instance with a labelled keypoint"),
 ])
@@ -158,3 +163,9 @@ def test_of_many_missing_images_three_are_named(folder: Path, rng: np.random.Gen
     found = [person(rng, image=f"{number}.png") for number in range(5)]
     with pytest.raises(DataError, match=r"5 of 5 images are not there: 0\.png, 1\.png, 2\.png and others"):
         coco_document(Reading(folder, found), LSP14, 1.25)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "folder/" * 40 + "a.png", "字" * 90 + ".png"])
+def test_a_name_longer_than_a_file_can_have_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match="is no file name of an image"):
+        inside(name, "here")

@@ -169,7 +169,7 @@ HEADER = as_csv({})
     ("filename,x,y\n", "line 1: no CSV of VIA; expected filename,file_size"),
     (HEADER + "a.png,1,{},1,0,{}\n", "line 2: 6 columns, expected 7"),
     (HEADER + 'a.png,1,"{}"x,1,0,{},{}\n', "line 2: broken CSV"),
-    (HEADER + '\na.png,1,{},1,0,"{""name"":","{}"\n', "line 3: attributes '{\"name\":' are no JSON text"),
+    (HEADER + '\na.png,1,{},1,0,"{""name"":","{}"\n', "line 3: attributes '{\"name\":': broken JSON"),
     (HEADER + 'a.png,1,{},1,0,5,"{}"\n', "line 2: attributes '5', expected an object"),
     (HEADER + 'a.png,,{},1,0,"{}","{}"\n', "line 2: size: a value is no number"),
     (HEADER + '..\\a.png,1,{},1,0,"{}","{}"\n', "line 2: image '..\\a.png' leaves"),

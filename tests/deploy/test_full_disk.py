@@ -1,0 +1,106 @@
+"""What the camera loop writes is whole or refused on a disk that takes no more, and what was there before stays."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from deploy.runtime.frame import Frame
+from deploy.runtime.loop.json_lines import as_line, json_lines
+from deploy.runtime.loop.video_file import VideoFile
+from edgekp.errors import CameraError, DataError
+
+HW = (48, 64)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file of this process grows beyond that: the same short writes and errors that a full disk gives."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def frame(number: int) -> Frame:
+    noise = np.random.default_rng(number).integers(0, 256, (*HW, 3), dtype=np.uint8)
+    return Frame(noise, number, number / 30, 0.0)
+
+
+def record(path: Path, frames: int) -> None:
+    with VideoFile(path, 30.0) as video:
+        for number in range(frames):
+            video.write(frame(number).bgr)
+
+
+def frames_in(path: Path) -> int:
+    video, count = cv2.VideoCapture(str(path)), 0
+    while video.read()[0]:
+        count += 1
+    return count
+
+
+def test_no_line_is_cut_in_two(tmp_path: Path) -> None:
+    path, five = tmp_path / "out.jsonl", "".join(as_line(frame(number), []) + "\n" for number in range(5))
+    with pytest.raises(DataError, match="any more"), json_lines(str(path)) as lines, files_of_at_most(len(five) + 9):
+        for number in range(9):
+            lines.write(frame(number), [])
+    assert path.read_text() == five
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_a_video_that_does_not_fit_is_refused_and_the_one_before_stays(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    record(path, 5)
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="frames could be written, as on a full disk"), files_of_at_most(len(before)):
+        record(path, 40)
+    assert path.read_bytes() == before
+    record(path, 7)
+    assert frames_in(path) == 7
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_video_without_its_index_is_not_left_on_the_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(DataError), files_of_at_most(3000):
+        record(tmp_path / "out.mp4", 40)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_that_cannot_be_begun_leaves_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    record(path, 3)
+    (tmp_path / "out.partial.mp4").mkdir()
+    with pytest.raises(DataError, match="OpenCV cannot write it"):
+        record(path, 3)
+    assert frames_in(path) == 3
+
+
+def test_a_video_is_kept_when_something_else_goes_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    with pytest.raises(CameraError), VideoFile(path, 30.0) as video:
+        video.write(frame(0).bgr)
+        video.write(frame(1).bgr)
+        raise CameraError("gone")
+    assert frames_in(path) == 2
+
+
+def test_what_was_recorded_has_the_name_only_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    with VideoFile(path, 30.0) as video:
+        video.write(frame(0).bgr)
+        assert [found.name for found in tmp_path.iterdir()] == ["out.partial.mp4"]
+    assert [found.name for found in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_without_a_frame_there_is_no_video(tmp_path: Path) -> None:
+    record(tmp_path / "out.mp4", 0)
+    assert list(tmp_path.iterdir()) == []
