@@ -70,7 +70,7 @@ def folder(tmp_path: Path) -> Path:
 def test_the_second_process_is_told_who_the_first_one_is(folder: Path) -> None:
     with other_process(holding(folder)) as process:
         said = (rf"{folder}: in use by process {process} on {re.escape(socket.gethostname())} since "
-                rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\S* \(.*pytest.*\); wait for its end, or stop it")
+                rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\S* \(.+\); wait for its end, or stop it")
         with pytest.raises(StageError, match=said), locked(folder):
             pytest.fail("two in one folder")
     with locked(folder):  # the kernel has taken the lock of the dead one back

@@ -105,7 +105,7 @@ BREAKS: dict[str, tuple[Break, str]] = {
     "no data": (lambda artifact, data: data.unlink(), "no such file"),
     "broken JSON": (lambda artifact, data: _write(data, "{"), "broken JSON at line 1"),
     "no image": (lambda artifact, data: (data.parent / "3.png").unlink(), "cannot read the image"),
-    "image that does not decode": (lambda artifact, data: _write(data.parent / "3.png", "GIF"), "does not decode"),
+    "image that does not decode": (lambda artifact, data: _write(data.parent / "3.png", "GIF"), "neither JPEG"),
     "no artifact": (lambda artifact, data: shutil.rmtree(artifact), "no manifest.json"),
     "changed model": (lambda artifact, data: _write(artifact / "model.onnx", "x"), "the manifest says"),
     "changed manifest": (lambda artifact, data: _replace(artifact / "manifest.json", '"RGB"', '"BGR"'), "was changed"),

@@ -92,7 +92,7 @@ def test_an_image_that_does_not_decode_is_named(crowd: Callable[..., list[Instan
     broken.write_bytes(b"no picture")
     people = crowd("dark")[:200]
     people[7] = replace(people[7], image=replace(people[7].image, path=str(broken)))
-    with pytest.raises(DataError, match=r"broken\.png: does not decode"):
+    with pytest.raises(DataError, match=r"broken\.png: neither JPEG"):
         choose_instances(people, CHOSEN)
 
 

@@ -136,8 +136,8 @@ def test_eight_samples_are_learnt_by_heart(options: dict[str, Any], rng: np.rand
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"size": "medium"}, r"size 'medium' \(large or small\)"),
-    ({"activation": "swish"}, r"activation 'swish' \(hardswish or relu\)"),
+    ({"size": "medium"}, r"size 'medium', expected large or small"),
+    ({"activation": "swish"}, r"activation 'swish', expected hardswish or relu"),
     ({"width": 0.0}, "width: 0.0, expected a multiplier from 0.25 to 2"),
     ({"width": 32}, "width: 32, expected a multiplier from 0.25 to 2"),
     ({"width": "1"}, "width: '1', expected float"),

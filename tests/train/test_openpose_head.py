@@ -91,8 +91,8 @@ def test_onnx_says_what_torch_says(stages: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("recipe", "message"), [
-    (with_head(stages=6), r"model\.head_options: stages 6 \(0 to 5\)"),
-    (with_head(channels=12), r"channels 12 \(a multiple of 8\)"),
+    (with_head(stages=6), r"model\.head_options: stages 6, expected 0 to 5"),
+    (with_head(channels=12), r"channels 12, expected a multiple of 8"),
     (with_stride(2), r"codec\.options\.stride: 2, but the feature under the head has stride 4"),
     (replace(RECIPE, model=replace(RECIPE.model, head="heatmap", head_options={})),
      r"model\.head: 'heatmap' says \['heatmaps'\], the codec expects \['heatmaps', 'pafs'\]"),

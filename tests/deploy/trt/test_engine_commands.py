@@ -109,7 +109,7 @@ def test_an_artifact_that_cannot_be_built_is_one_line(repository: Path, artifact
 
 @pytest.mark.parametrize(("words", "answer"), [
     ((), "ARTIFACT_DIR"),
-    (("x", "--precision", "fp8"), "invalid choice: 'fp8'"),
+    (("x", "--precision", "fp8"), "no precision 'fp8'"),
     (("x", "--max-batch", "0"), "'0', expected a whole number from 1 on"),
     (("x", "--workspace-mb", "-1"), "'-1', expected a whole number from 1 on"),
     (("x", "--dla", "GPU"), "'GPU', expected the number of a DLA core"),
