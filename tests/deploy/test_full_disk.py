@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from deploy.runtime.camera import stream
 from deploy.runtime.frame import Frame
 from deploy.runtime.loop.json_lines import as_line, json_lines
 from deploy.runtime.loop.video_file import VideoFile
@@ -104,3 +105,11 @@ def test_what_was_recorded_has_the_name_only_at_the_end(tmp_path: Path) -> None:
 def test_without_a_frame_there_is_no_video(tmp_path: Path) -> None:
     record(tmp_path / "out.mp4", 0)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_a_video_of_a_network_camera_is_whole_too(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What FFmpeg is told about streams is told by a variable that holds for the saved file as well."""
+    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", stream.OPTIONS)
+    record(tmp_path / f"out{suffix}", 40)
+    assert frames_in(tmp_path / f"out{suffix}") == 40

@@ -15,8 +15,9 @@ from edgekp.errors import CameraError
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 TIMEOUT_S = 5.0
 HINT = "is it the right address, user and password? try: ffplay ADDRESS"
-# TCP loses no packets and passes firewalls; the rest keeps FFmpeg from collecting pictures before it gives the first.
-OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
+# TCP loses no packets and passes firewalls; low_delay keeps the decoder from holding pictures back. Not nobuffer: the
+# variable holds for every file that OpenCV opens later, and with it the last picture of a saved video is not found.
+OPTIONS = "rtsp_transport;tcp|flags;low_delay"
 # What cannot be read without doubt is not shown: a password may hold any character, a path or a query may hold one.
 ADDRESS = re.compile(r"([A-Za-z]+)://(?:[^@/?#]*@)?(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d+)?(?:[/?#][^@]*)?")
 
