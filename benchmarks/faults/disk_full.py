@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.faults.commands import Done, run_command
 from benchmarks.faults.outcome import Outcome, tally
 from benchmarks.faults.records import ROOT
-from benchmarks.faults.workbench import LIMIT_S, Door, changed, contents, doors, workbench
+from benchmarks.faults.workbench import LIMIT_S, Door, contents, doors, judged, workbench
 from edgekp.stage import say
 
 SIZE = "32m"
@@ -67,16 +67,10 @@ def _verdict(door: Door, room: float, bench: Path, folder: Path, is_small: bool)
     before = contents(Path())
     done = _without_room(door, folder, int(room * sum(map(len, wanted.values()))), is_small)
     after = contents(Path())
-    verdict, why = "survived", ""
-    if gone := changed(before, after):
-        verdict, why = "lost", f"changed: {', '.join(gone)}; it said {done.said[-600:]!r}"
-    elif done.status == 0:
-        verdict, why = "silent", "it says that all went well"
-    elif not done.is_clear:
-        verdict, why = "lost", f"no clear line: {done.said[-600:]!r}"
-    elif door.streams and not _is_cut_between_lines(door.writes, wanted):
+    verdict, why = judged(before, after, done)
+    if not why and door.streams and not _is_cut_between_lines(door.writes, wanted):
         verdict, why = "silent", "a line is cut"
-    elif (again := door.open()).status != 0:
+    if not why and (again := door.open()).status != 0:
         verdict, why = "lost", f"with room again: {again.said[-600:]!r}"
     if why:
         say(f"faults: disk-full: {door.name}, room for {room:.0%}: {verdict}: {why}")

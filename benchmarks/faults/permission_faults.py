@@ -18,9 +18,9 @@ from benchmarks.faults.workbench import (
     PICTURES,
     RUN,
     Door,
-    changed,
     contents,
     doors,
+    judged,
     workbench,
 )
 from edgekp.stage import say
@@ -59,14 +59,8 @@ def _verdict(door: Door, path: Path, mode: int, bench: Path) -> str:
         done = run_command(door.main, door.words, LIMIT_S, without_privileges)
         path.chmod(allowed)
         after = contents(Path())
-        verdict, why = "survived", ""
-        if gone := changed(before, after):
-            verdict, why = "lost", f"changed: {', '.join(gone)}; it said {done.said[-600:]!r}"
-        elif done.status == 0:
-            verdict, why = "silent", "it says that all went well"
-        elif not done.is_clear:
-            verdict, why = "lost", f"no clear line: {done.said[-600:]!r}"
-        elif (again := door.open()).status != 0:
+        verdict, why = judged(before, after, done)
+        if not why and (again := door.open()).status != 0:
             verdict, why = "lost", f"with the permission: {again.said[-600:]!r}"
         os.chdir(bench)
     if why:

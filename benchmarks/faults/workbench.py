@@ -72,6 +72,17 @@ def changed(before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:
             if after.get(name) != data and not name.endswith((".lock", ".cache"))]
 
 
+def judged(before: dict[str, bytes], after: dict[str, bytes], done: Done) -> tuple[str, str]:
+    """The verdict on a command that could not write, and why; no reason where it was refused as it should be."""
+    if gone := changed(before, after):
+        return "lost", f"changed: {', '.join(gone)}; it said {done.said[-600:]!r}"
+    if done.status == 0:
+        return "silent", "it says that all went well"
+    if not done.is_clear:
+        return "lost", f"no clear line: {done.said[-600:]!r}"
+    return "survived", ""
+
+
 def doors() -> list[Door]:
     """Everything that a user may have written to a disk."""
     from deploy.export.__main__ import main as export
