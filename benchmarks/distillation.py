@@ -21,8 +21,10 @@ from edgekp.artifact import boxed_contract, open_artifact
 from edgekp.atomic import sha256, write_file
 from edgekp.coco import read_coco
 from edgekp.preprocess import InputSpec
-from edgekp.recipe import Augment, CodecChoice, Data, Drawn, Model, Recipe, Train
+from edgekp.recipe import CodecChoice, Data, Drawn, Model, Recipe
+from edgekp.recipe_augment import Augment
 from edgekp.recipe_steps import Distill
+from edgekp.recipe_train import Train
 from edgekp.skeletons import skeleton_named
 from edgekp.stage import Key, run_stage
 from eval.ground_truth import read_ground_truth

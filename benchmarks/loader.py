@@ -18,7 +18,8 @@ from torch.nn.functional import mse_loss
 from edgekp.coco import read_coco
 from edgekp.data_folder import data_root
 from edgekp.preprocess import InputSpec
-from edgekp.recipe import CodecChoice, Data, Drawn, Model, Recipe, Train
+from edgekp.recipe import CodecChoice, Data, Drawn, Model, Recipe
+from edgekp.recipe_train import Train
 from edgekp.sample import Instance
 from edgekp.skeletons import COCO17
 from train.dataset import Batch, Pool, StepSampler

@@ -21,7 +21,8 @@ from deploy.runtime.session import Session
 from edgekp.atomic import write_file
 from edgekp.cli import Parser, add_debug, run
 from edgekp.preprocess import InputSpec
-from edgekp.recipe import CodecChoice, Data, Model, Recipe, Train
+from edgekp.recipe import CodecChoice, Data, Model, Recipe
+from edgekp.recipe_train import Train
 from edgekp.sample import Float
 from eval.latency_worker import THREADS, pin_to_one_core
 from eval.machine_stamp import Stamp, movement, read_machine, take_reading

@@ -19,7 +19,8 @@ import torch
 from edgekp.coco import read_coco
 from edgekp.data_folder import data_root
 from edgekp.preprocess import InputSpec
-from edgekp.recipe import CodecChoice, Data, Drawn, Model, Recipe, Train
+from edgekp.recipe import CodecChoice, Data, Drawn, Model, Recipe
+from edgekp.recipe_train import Train
 from edgekp.skeletons import skeleton_named
 from train.dataset import Pool
 from train.drawn import write_dataset

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from math import inf
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,8 +15,10 @@ from edgekp.codecs import Codec, SceneCodec
 from edgekp.contract import AnyContract, make_contract
 from edgekp.errors import RecipeError
 from edgekp.preprocess import InputSpec
+from edgekp.recipe_augment import Augment
 from edgekp.recipe_search import Search
 from edgekp.recipe_steps import Step
+from edgekp.recipe_train import Train
 from edgekp.skeletons import skeleton_named
 from edgekp.strict import require_above_zero
 
@@ -103,117 +104,6 @@ class CodecChoice:
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Augment:
-    """Random changes to a training sample, image and keypoints together.
-
-    Attributes:
-        scale: smallest and largest size of the crop relative to the box, 1 is the box with its padding.
-        rotate_deg: largest rotation to either side; ``rotate_p`` is how often.
-        shift: largest movement of the crop, as a fraction of it.
-        color: largest change of brightness and of each channel's gain, as a fraction.
-        blur_p, gray_p: how often the crop is blurred or made grey.
-        noise_p: how often noise of ``noise_sigma``, a fraction of 255, is added.
-        cutout_p: how often the crop is hidden behind a rectangle.
-        occluder_p: how often a keypoint is hidden behind a polygon with a texture.
-        half_body_p: how often the upper or the lower body is shown alone, where enough of it is labelled.
-        multi_scale: sizes of the input relative to ``input.input_hw``, one of which is drawn for each step; for codecs
-            of maps, whose heads take inputs of any size.
-    """
-
-    flip_p: float = 0.5
-    scale: tuple[float, float] = (0.75, 1.3)
-    rotate_deg: float = 40.0
-    rotate_p: float = 0.6
-    shift: float = 0.05
-    color: float = 0.3
-    blur_p: float = 0.1
-    gray_p: float = 0.1
-    noise_p: float = 0.0
-    noise_sigma: float = 0.01
-    cutout_p: float = 0.2
-    occluder_p: float = 0.0
-    half_body_p: float = 0.0
-    multi_scale: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if entry.name.endswith("_p") and not 0 <= value <= 1:
-                raise RecipeError(f"augment.{entry.name}: {value}, expected a probability from 0 to 1")
-        smallest, largest = self.scale
-        if not 0 < smallest <= largest < inf:
-            raise RecipeError(f"augment.scale: {list(self.scale)}, expected the smallest size of the crop, above 0, "
-                              "and the largest; 1 is the box with its padding")
-        for name, limit in (("rotate_deg", 180), ("shift", 1), ("color", 1), ("noise_sigma", 1)):
-            if not 0 <= getattr(self, name) <= limit:
-                raise RecipeError(f"augment.{name}: {getattr(self, name)}, expected 0 to {limit}")
-        if not all(0.5 <= factor <= 2 for factor in self.multi_scale):
-            raise RecipeError(f"augment.multi_scale: {list(self.multi_scale)}, expected factors from 0.5 to 2")
-
-
-@dataclass(frozen=True)
-class Train:
-    """One run of gradient descent (AdamW, linear warm-up, a falling rate, averaged weights).
-
-    Attributes:
-        init: a .safetensors, .pt or .pth file whose weights, where names and shapes fit, are the beginning.
-        batch: what one optimizer step sees, in all processes and parts together.
-        accumulate: parts in which a batch is computed, where the whole does not fit into memory.
-        schedule: half a cosine to zero, or a tenth of the rate at each of ``milestones``, as fractions of the run.
-        average: which weights are kept: their moving average over the steps (``ema_decay``), their plain mean at the
-            end of each epoch in the last ``swa_share`` of the run, at a constant rate, or the last ones.
-        loss: must fit the codec; another one is refused with those that fit.
-        precision: of the forward pass; ``auto`` is bf16 where that is fast, fp16 is for NVIDIA GPUs.
-        compile: whether torch.compile makes kernels of the network; a minute that pays on a GPU.
-        patience: validations without improvement after which the run ends, with the best weights; 0 for all epochs.
-        tensorboard: whether scalars go to ``runs/<name>/tensorboard``, too.
-        keypoint_weights: what each keypoint of the skeleton counts in the loss; by default all count the same.
-        visibility_share: what the cross entropy of visibility counts beside ``loss``, where the model says it.
-    """
-
-    epochs: int
-    init: str = ""
-    batch: int = 32
-    lr: float = 2e-3
-    weight_decay: float = 1e-2
-    schedule: Literal["cosine", "step"] = "cosine"
-    milestones: tuple[float, ...] = (0.7, 0.9)
-    warmup_steps: int = 200
-    average: Literal["ema", "swa", "none"] = "ema"
-    ema_decay: float = 0.998
-    swa_share: float = 0.25
-    clip_norm: float = 5.0
-    loss: str = "mse"
-    keypoint_weights: tuple[float, ...] = ()
-    visibility_share: float = 0.1
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    accumulate: int = 1
-    compile: bool = False
-    workers: int = 2
-    validate_every: int = 5
-    patience: int = 0
-    tensorboard: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require_above_zero("train", self, "epochs", "batch", "lr", "clip_norm", "validate_every", "accumulate",
-                           "visibility_share")
-        for name in ("workers", "patience", "seed"):
-            if getattr(self, name) < 0:
-                raise RecipeError(f"train.{name}: {getattr(self, name)}, expected 0 or more")
-        if not 0 <= self.ema_decay < 1:
-            raise RecipeError(f"train.ema_decay: {self.ema_decay}, expected 0 to below 1")
-        if not 0 < self.swa_share <= 1:
-            raise RecipeError(f"train.swa_share: {self.swa_share}, expected a share of the run, above 0 and up to 1")
-        if not self.milestones or not all(0 < milestone < 1 for milestone in self.milestones):
-            raise RecipeError(f"train.milestones: {list(self.milestones)}, expected fractions of the run, above 0 and "
-                              "below 1")
-        weights = self.keypoint_weights
-        if weights and not (all(0 <= weight < inf for weight in weights) and any(weights)):
-            raise RecipeError(f"train.keypoint_weights: {list(weights)}, expected numbers from 0, not all 0")
 
 
 @dataclass(frozen=True)
@@ -307,7 +197,7 @@ class SecondTask:
     head: str = ""
     head_options: dict[str, Any] = field(default_factory=dict)
     loss: str = "mse"
-    augment: Augment = Augment()
+    augment: Augment = field(default_factory=Augment)
     metric: Literal["oks_ap", "pck", "nme"] = "oks_ap"
 
     def __post_init__(self) -> None:
@@ -328,7 +218,7 @@ class Recipe:
     codec: CodecChoice
     model: Model
     train: Train
-    augment: Augment = Augment()
+    augment: Augment = field(default_factory=Augment)
     optimize: tuple[Step, ...] = ()
     export: Export = Export()
     eval: Eval = Eval()

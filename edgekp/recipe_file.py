@@ -8,7 +8,8 @@ from typing import Any
 from edgekp.codecs import Regression, SimCC
 from edgekp.contract import AnyContract, SceneContract
 from edgekp.errors import RecipeError
-from edgekp.recipe import Augment, Recipe, SecondTask
+from edgekp.recipe import Recipe, SecondTask
+from edgekp.recipe_augment import Augment
 from edgekp.strict import read_toml, strict, toml_value
 
 FIRST_OPSET_WITH_GRID_SAMPLE = 16

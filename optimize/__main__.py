@@ -15,8 +15,9 @@ from edgekp.artifact import require_contract
 from edgekp.atomic import sha256, write_file
 from edgekp.cli import recipe_of, run, stage_parser
 from edgekp.errors import RecipeError
-from edgekp.recipe import Recipe, Train
+from edgekp.recipe import Recipe
 from edgekp.recipe_steps import Distill, Prune, Qat, Quantize, Step
+from edgekp.recipe_train import Train
 from edgekp.run_lock import locked
 from edgekp.stage import KEY_FILE, Key, require_stage, run_stage, say
 from optimize.distill import distill, teacher_folder

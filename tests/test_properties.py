@@ -24,9 +24,11 @@ from edgekp.importers.labelme import read_labelme
 from edgekp.importers.to_coco import coco_document
 from edgekp.importers.yolo_pose import read_yolo_pose
 from edgekp.preprocess import InputSpec, compose, crop_affine, invert, preprocess, transform
-from edgekp.recipe import Augment, Eval, Export, Gate, Recipe, Train
+from edgekp.recipe import Eval, Export, Gate, Recipe
+from edgekp.recipe_augment import Augment
 from edgekp.recipe_search import Search
 from edgekp.recipe_steps import Distill, Prune, Qat, Quantize
+from edgekp.recipe_train import Train
 from edgekp.sample import Float
 from edgekp.skeletons import COCO17, SKELETONS
 from edgekp.strict import strict, toml_value

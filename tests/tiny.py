@@ -16,8 +16,10 @@ from torch import nn
 from edgekp.coco import read_coco
 from edgekp.contract import Contract
 from edgekp.preprocess import InputSpec
-from edgekp.recipe import Augment, CodecChoice, Data, LabelSet, Model, Recipe, Train
+from edgekp.recipe import CodecChoice, Data, LabelSet, Model, Recipe
+from edgekp.recipe_augment import Augment
 from edgekp.recipe_steps import Step
+from edgekp.recipe_train import Train
 from edgekp.sample import Float, ImageFile, Instance
 from edgekp.skeletons import COCO17
 from train.models import ModelSpec, build, spec_of

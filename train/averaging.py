@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from edgekp.recipe import Train
+from edgekp.recipe_train import Train
 from train.world import World
 
 

@@ -20,7 +20,8 @@ from edgekp.data_digest import data_digest
 from edgekp.data_folder import locate
 from edgekp.errors import DataError, EdgekpError
 from edgekp.preprocess import crop, crop_affine, normalise, read_image, transform
-from edgekp.recipe import Augment, LabelSet, Recipe
+from edgekp.recipe import LabelSet, Recipe
+from edgekp.recipe_augment import Augment
 from edgekp.sample import Float, Image, Instance, Int, Scene
 from edgekp.skeleton_file import skeleton_digest
 from edgekp.skeletons import skeleton_named

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from edgekp.contract import AnyContract, SceneContract
 from edgekp.errors import EdgekpError
-from edgekp.recipe import Augment
+from edgekp.recipe_augment import Augment
 from edgekp.sample import Instance, Scene
 from train.dataset import Batch, KeypointDataset, Pool, StepSampler
 from train.history import MONITORS, SCENE_AP, Monitor

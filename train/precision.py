@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekp.errors import RecipeError
-from edgekp.recipe import Train
+from edgekp.recipe_train import Train
 
 
 class Precision:

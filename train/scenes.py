@@ -13,7 +13,7 @@ from edgekp.codecs.openpose_decode import FEWEST_KEYPOINTS
 from edgekp.contract import SceneContract
 from edgekp.errors import EdgekpError
 from edgekp.preprocess import crop, crop_affine, frame_xywh, invert, mirror_affine, normalise, read_image, transform
-from edgekp.recipe import Augment
+from edgekp.recipe_augment import Augment
 from edgekp.sample import Bool, Float, Image, Int, Scene
 from train.augment import add_noise, draw_view, hide, recolor
 from train.dataset import Batch, SampleKey, sound_or_error, view_or_error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import cos, pi
 
-from edgekp.recipe import Train
+from edgekp.recipe_train import Train
 from train.averaging import first_averaged_epoch
 
 DROP = 0.1  # at each milestone

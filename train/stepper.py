@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekp.errors import RecipeError
-from edgekp.recipe import Train
+from edgekp.recipe_train import Train
 from train.dataset import Batch
 from train.losses import Tensors
 from train.objective import Part

@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from edgekp.contract import AnyContract
-from edgekp.recipe import Augment, Train
+from edgekp.recipe_augment import Augment
+from edgekp.recipe_train import Train
 from train.dataset import Pool
 from train.history import PCK, Monitor
 

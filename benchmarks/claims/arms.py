@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgekp.preprocess import InputSpec
-from edgekp.recipe import Augment, CodecChoice, Data, Model, Recipe, Train
+from edgekp.recipe import CodecChoice, Data, Model, Recipe
+from edgekp.recipe_augment import Augment
+from edgekp.recipe_train import Train
 
 SIGMA, LARGE_SIGMA = 1.0, 2.5  # cells of 4 input pixels; HRNet's 2 cells of 64 rows would be 0.75 of these 24
 SECOND_SHARE = 0.3

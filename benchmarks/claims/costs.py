@@ -16,7 +16,8 @@ from benchmarks.claims.verdict import gain
 from deploy.export.checkpoint_to_onnx import to_onnx
 from deploy.runtime.onnx_session import OnnxSession
 from edgekp.preprocess import InputSpec
-from edgekp.recipe import CodecChoice, Data, Model, Recipe, Train
+from edgekp.recipe import CodecChoice, Data, Model, Recipe
+from edgekp.recipe_train import Train
 from train.models import build, spec_of
 from train.models.checkpoint import device
 from train.models.cost import count_parameters

@@ -14,7 +14,7 @@ from edgekp.codecs import build_codec
 from edgekp.contract import Contract
 from edgekp.errors import EdgekpError
 from edgekp.preprocess import InputSpec
-from edgekp.recipe import Augment
+from edgekp.recipe_augment import Augment
 from edgekp.skeletons import COCO17
 from tests.edgekp.doctor.healthy import Case, copy_of, healthy
 from tests.edgekp.doctor.planted import FAULTS, Plant

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from edgekp.data_folder import locate
 from edgekp.errors import DataError, RecipeError
-from edgekp.recipe import Augment, Train
+from edgekp.recipe_augment import Augment
 from edgekp.recipe_file import load_recipe
 from edgekp.recipe_steps import Distill, Prune, Quantize
+from edgekp.recipe_train import Train
 from edgekp.strict import strict
 
 RECIPE = """

@@ -11,7 +11,7 @@ import pytest
 
 from edgekp.atomic import sha256
 from edgekp.errors import StageError
-from edgekp.recipe import Augment
+from edgekp.recipe_augment import Augment
 from edgekp.recipe_steps import Prune
 from edgekp.stage import KEY_FILE, Key, require_stage, run_stage
 

@@ -12,7 +12,7 @@ from edgekp.codecs import build_codec
 from edgekp.contract import Contract
 from edgekp.errors import RecipeError
 from edgekp.preprocess import InputSpec
-from edgekp.recipe import Augment
+from edgekp.recipe_augment import Augment
 from edgekp.recipe_file import load_recipe
 from edgekp.sample import Bool, Float, Image, Instance, Int
 from edgekp.skeletons import COCO17, SKELETONS

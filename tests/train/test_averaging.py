@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgekp.recipe import Train
+from edgekp.recipe_train import Train
 from train.averaging import Average, average_of, first_averaged_epoch, measure_statistics
 from train.world import World
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgekp.errors import RecipeError
-from edgekp.recipe import Train
+from edgekp.recipe_train import Train
 from tests import tiny
 from train.__main__ import main
 from train.curves import draw_curves, write_history

@@ -14,7 +14,8 @@ import torch
 from edgekp.codecs import CODECS
 from edgekp.errors import DataError
 from edgekp.preprocess import ALIGNMENTS, Align, read_image, transform
-from edgekp.recipe import Augment, Drawn, LabelSet
+from edgekp.recipe import Drawn, LabelSet
+from edgekp.recipe_augment import Augment
 from edgekp.sample import Instance
 from edgekp.skeletons import COCO17
 from tests import tiny

@@ -12,7 +12,7 @@ import torch
 
 from edgekp.errors import DataError
 from edgekp.preprocess import frame_xywh, read_image, transform
-from edgekp.recipe import Augment
+from edgekp.recipe_augment import Augment
 from edgekp.sample import Float, Scene
 from edgekp.skeletons import COCO17, OPENPOSE18
 from tests import tiny, tiny_scenes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgekp.errors import RecipeError
-from edgekp.recipe import Train
+from edgekp.recipe_train import Train
 from train.schedule import learning_rate, rate_of
 
 PEAK = 2e-3

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import cv2
 import numpy as np
 
-from edgekp.recipe import Augment
+from edgekp.recipe_augment import Augment
 from edgekp.sample import Image, Int
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edgekp.recipe import Augment
+from edgekp.recipe_augment import Augment
 from edgekp.sample import Bool, Float, Image, Int
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekp.preprocess import InputSpec, crop_affine, mirror_affine
-from edgekp.recipe import Augment
+from edgekp.recipe_augment import Augment
 from edgekp.sample import Float, Instance, Int
 from edgekp.skeletons import Skeleton
 
