@@ -109,8 +109,8 @@ def _image_files(path: Path, entries: list[dict[str, Any]], root: Path) -> dict[
     files: dict[int, ImageFile] = {}
     for entry in entries:
         try:
-            file = ImageFile(_whole(entry["id"]), str(root / entry["file_name"]),
-                             _whole(entry["width"]), _whole(entry["height"]))
+            file = ImageFile(whole(entry["id"]), str(root / entry["file_name"]),
+                             whole(entry["width"]), whole(entry["height"]))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{path}: image {str(entry)[:80]} lacks a usable id, file_name, width or height; "
                             "add it") from error
@@ -135,9 +135,9 @@ def _check_names(path: Path, categories: list[dict[str, Any]] | None, skeleton: 
 def _instance(path: Path, entry: dict[str, Any], files: dict[int, ImageFile], skeleton: Skeleton) -> Instance:
     where = f"{path}: annotation {entry.get('id')}"
     try:
-        image = files[_whole(entry["image_id"])]
+        image = files[whole(entry["image_id"])]
         triplets, bbox = _numbers(entry["keypoints"]), _numbers(entry["bbox"])
-        identity = _whole(entry["id"])
+        identity = whole(entry["id"])
         area = float(_numbers(entry.get("area", 0)))
     except KeyError as error:
         raise DataError(f"{where}: {error} is missing or names an image that is not listed; add it") from error
@@ -152,7 +152,7 @@ def _instance(path: Path, entry: dict[str, Any], files: dict[int, ImageFile], sk
     return Instance(identity, image, triplets.reshape(-1, 3)[:, :2], triplets[2::3].astype(np.int64), bbox, area)
 
 
-def _whole(value: Any) -> int:
+def whole(value: Any) -> int:
     """A number without a fraction; Python would take true for 1, and cut 7.9 to 7."""
     if isinstance(value, bool) or int(value) != float(value):
         raise ValueError(f"{value!r:.20}, expected a whole number")

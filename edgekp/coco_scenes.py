@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekp.coco import Labels, is_usable
+from edgekp.coco import Labels, is_usable, whole
 from edgekp.errors import DataError
 from edgekp.json_file import read_labels
 from edgekp.sample import Float, Scene
@@ -20,18 +20,31 @@ def read_scenes(labels: Labels) -> tuple[Scene, ...]:
     An image that says ``"complete_person_annotation": false`` may show people of whom its annotations say nothing.
 
     Raises:
-        DataError: A crowd, or a person without keypoints, has no usable box.
+        DataError: A crowd, or a person without keypoints, has no usable box or is on no listed image.
     """
     document = read_labels(labels.path)
-    boxes: dict[tuple[Any, bool], list[Any]] = defaultdict(list)
+    ids = {image.id for image in labels.images}
+    boxes: dict[tuple[int, bool], list[Any]] = defaultdict(list)
     for entry in document["annotations"]:
         if not is_usable(entry):
-            boxes[entry.get("image_id"), bool(entry.get("iscrowd", 0))].append(_box(f"{labels.path}: ", entry))
-    incomplete = {entry["id"] for entry in document["images"] if entry.get("complete_person_annotation") is False}
+            where = f"{labels.path}: annotation {entry.get('id')}"
+            boxes[_image_id(where, entry, ids), bool(entry.get("iscrowd", 0))].append(_box(where, entry))
+    incomplete = {whole(entry["id"]) for entry in document["images"]
+                  if entry.get("complete_person_annotation") is False}
     by_image = groupby(sorted(labels.instances, key=lambda instance: instance.image.id),
                        key=lambda instance: instance.image)
     return tuple(Scene(image, tuple(people), _stacked(boxes[image.id, False]), _stacked(boxes[image.id, True]),
                        image.id not in incomplete) for image, people in by_image)
+
+
+def _image_id(where: str, entry: dict[str, Any], ids: set[int]) -> int:
+    try:
+        identity = whole(entry.get("image_id"))
+    except (TypeError, ValueError, OverflowError):
+        identity = None
+    if identity not in ids:
+        raise DataError(f"{where}: image_id {entry.get('image_id')!r:.20} names no image that is listed; add it")
+    return identity
 
 
 def _box(where: str, entry: dict[str, Any]) -> Float:
@@ -40,8 +53,8 @@ def _box(where: str, entry: dict[str, Any]) -> Float:
     except (TypeError, ValueError, OverflowError):
         box = np.full(4, np.nan)
     if box.shape != (4,) or not np.isfinite(box).all():
-        raise DataError(f"{where}annotation {entry.get('id')}: bbox {entry.get('bbox')}, expected [x, y, width, "
-                        "height]: whole scenes can be learnt only where everybody without keypoints has a box")
+        raise DataError(f"{where}: bbox {entry.get('bbox')!r:.60}, expected [x, y, width, height]: "
+                        "whole scenes can be learnt only where everybody without keypoints has a box")
     return box
 
 

@@ -48,3 +48,10 @@ def test_somebody_without_keypoints_and_without_a_box_is_refused(tmp_path: Path,
     other = {**unlabelled(50, 1, (1, 2, 3, 4)), "bbox": bbox}
     with pytest.raises(DataError, match=r"set\.json: annotation 50: bbox .* expected \[x, y, width, height\]"):
         tiny_scenes.scenes(tmp_path, [1], others=[other])
+
+
+@pytest.mark.parametrize("image_id", [None, 99, "a.png", 1.5, True, [1], {"id": 1}])
+def test_somebody_without_keypoints_on_no_listed_image_is_refused(tmp_path: Path, image_id: Any) -> None:
+    other = {**unlabelled(50, 1, (1, 2, 3, 4)), "image_id": image_id}
+    with pytest.raises(DataError, match=r"set\.json: annotation 50: image_id .* names no image that is listed"):
+        tiny_scenes.scenes(tmp_path, [1], others=[other])

@@ -68,7 +68,7 @@ def source_of(name: str, wish: Wish) -> Source:
         raise CameraError(f"{stream.shown(name)}: a name that is not UTF-8, which OpenCV cannot open; rename it")
     scheme, separator, rest = name.partition("://")
     is_number = name.isdecimal() and len(name) < 5
-    if is_number or name.startswith(("/dev/video", "/dev/v4l/")) or _is_device(Path(name)):
+    if is_number or (not separator and (name.startswith(("/dev/video", "/dev/v4l/")) or _is_device(Path(name)))):
         path = f"/dev/video{int(name)}" if is_number else name
         return Source(path, True, partial(v4l2.open_device, path, wish.size_wh, wish.fps), v4l2.hint(path), wish)
     if separator and scheme == "csi":

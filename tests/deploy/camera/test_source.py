@@ -41,6 +41,7 @@ def test_a_name_says_what_it_is(name: str, shown: str, live: bool) -> None:
     ("rstp://host/live", "no kind of camera 'rstp'; did you mean 'rtsp'"),
     ("nowhere.mp4", "nowhere.mp4: no such file; expected a video, a folder of pictures, or a camera such as 0"),
     ("rtsp:/user:secret@host/live", "no such file; .* rtsp://HOST/PATH"),
+    ("/dev/videortsp://user:secret@host", "no kind of camera '/dev/videortsp'"),
     ("csi://rtsp://user:secret@host", "expected the number of a sensor"),
     ("csi://" + "9" * 5000, "expected the number of a sensor"), ("9" * 5000, "no file can have this name"),
     ("x" * 5000 + ".mkv", "no file can have this name"), ("walk\0.mkv", "a camera without a name"),
