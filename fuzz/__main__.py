@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
-import time
+import tempfile
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +31,13 @@ from edgekp.stage import say
 from fuzz.target import target_names
 
 ROUND_MINUTES = 3.0  # then it is the next target's turn
-SECONDS = re.compile(r"^Done \d+ runs in (\d+) second", re.MULTILINE)
 EXECUTIONS = re.compile(r"^(?:#|stat::number_of_executed_units: )(\d+)", re.MULTILINE)
+_keeping = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What a target has had so far."""
+    """What a target has had so far: minutes of processor time, so that a busy machine does not count as fuzzing."""
 
     minutes: float = 0.0
     executions: int = 0
@@ -46,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("target", help=f"all, or one of: {', '.join(target_names())}")
     parser.add_argument("--minutes", type=float, default=15.0, help="of each target, those of earlier runs included "
                         "(default: %(default)g)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N",
+                        help="targets at once (default: one for each processor)")
     parser.add_argument("--corpus", type=Path, default=Path("runs/fuzz"), metavar="DIR",
                         help="where inputs, findings and minutes are kept (default: %(default)s)")
     add_debug(parser)
@@ -58,14 +63,18 @@ def _fuzz(arguments: argparse.Namespace) -> int:
         raise RecipeError(unknown_name("fuzz target", arguments.target, ["all", *target_names()]))
     if importlib.util.find_spec("atheris") is None:
         raise StageError("atheris is not installed; run: pip install -e '.[fuzz]' (Linux, Python 3.11 to 3.13)")
-    while waiting := [name for name in names if tally_of(arguments.corpus, name).minutes < arguments.minutes]:
-        for name in waiting:
-            lacking = arguments.minutes - tally_of(arguments.corpus, name).minutes
-            fuzz_round(arguments.corpus, name, min(ROUND_MINUTES, lacking))
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        while waiting := [name for name in names if lacking(arguments, name) > 0]:
+            list(pool.map(lambda name: fuzz_round(arguments.corpus, name, min(ROUND_MINUTES, lacking(arguments, name))),
+                          waiting))
     for name in names:
         keep(arguments.corpus, name, findings=len(open_findings(arguments.corpus / name)))
     print(table(arguments.corpus, names))
     return int(any(tally_of(arguments.corpus, name).findings for name in names))
+
+
+def lacking(arguments: argparse.Namespace, name: str) -> float:
+    return float(arguments.minutes - tally_of(arguments.corpus, name).minutes)
 
 
 def fuzz_round(root: Path, name: str, minutes: float) -> None:
@@ -73,16 +82,18 @@ def fuzz_round(root: Path, name: str, minutes: float) -> None:
     corpus, findings = root / name / "corpus", root / name / "findings"
     for folder in (corpus, findings):
         folder.mkdir(parents=True, exist_ok=True)
-    began, seconds = time.monotonic(), max(round(60 * minutes), 1)
-    done = subprocess.run([sys.executable, "-m", "fuzz.worker", name, str(corpus), str(findings), str(seconds)],
-                          text=True, errors="replace", capture_output=True, check=False)
-    executed = [int(number) for number in EXECUTIONS.findall(done.stderr)]
+    seconds = max(round(60 * minutes), 1)
+    command = [sys.executable, "-m", "fuzz.worker", name, str(corpus), str(findings), str(seconds)]
+    with tempfile.TemporaryFile() as said:
+        worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        _, worker.returncode, used = os.wait4(worker.pid, 0)
+        said.seek(0)
+        story = said.read().decode("utf-8", "replace")
+    executed = [int(number) for number in EXECUTIONS.findall(story)]
     if not executed:
-        raise StageError(f"fuzz: the worker of '{name}' did not begin: {done.stderr.strip()[-2000:]}")
-    said = SECONDS.search(done.stderr)  # missing where it was ended by a finding in C
-    spent_s = float(said[1]) if said else time.monotonic() - began
-    before = tally_of(root, name)
-    keep(root, name, minutes=round(before.minutes + spent_s / 60, 2), executions=before.executions + max(executed),
+        raise StageError(f"fuzz: the worker of '{name}' did not begin: {story.strip()[-2000:]}")
+    before, spent = tally_of(root, name), (used.ru_utime + used.ru_stime) / 60
+    keep(root, name, minutes=round(before.minutes + spent, 2), executions=before.executions + max(executed),
          findings=len(open_findings(root / name)))
     say(f"fuzz: {name}: {json.dumps(asdict(tally_of(root, name)))}")
 
@@ -109,9 +120,10 @@ def tally_of(root: Path, name: str) -> Tally:
 
 def keep(root: Path, name: str, **changes: float) -> None:
     """Change some of a target's numbers in the file."""
-    kept = _tallies(root)
-    kept[name] = asdict(tally_of(root, name)) | changes
-    write_file(root / "minutes.json", json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    with _keeping:
+        kept = _tallies(root)
+        kept[name] = asdict(tally_of(root, name)) | changes
+        write_file(root / "minutes.json", json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
 def _tallies(root: Path) -> dict[str, dict[str, Any]]:

@@ -11,14 +11,15 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from edgekp.cli import Parser, add_debug, run
 from edgekp.errors import EdgekpError
-from fuzz.target import Read, load_target
+from fuzz.target import Read, load_target, target_names
 
 LONGEST_BYTES = 1 << 16
 LONGEST_S = 1.0  # of processor time, so that a busy machine does not make findings
@@ -89,15 +90,20 @@ def _key(error: BaseException) -> str:
     return f"{type(error).__name__.strip('_')}-{place}".replace("<", "").replace(">", "")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m fuzz.attempt", description="Repeat a finding.")
-    parser.add_argument("target")
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser(prog="python -m fuzz.attempt", description="Repeat a finding.")
+    parser.add_argument("target", choices=target_names(), metavar="TARGET")
     parser.add_argument("file", type=Path)
-    arguments = parser.parse_args()
+    add_debug(parser)
+    return run(_repeat, parser, argv)
+
+
+def _repeat(arguments: argparse.Namespace) -> int:
+    data = arguments.file.read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         read = load_target(arguments.target).reader(Path(folder))
         with memory_limit():
-            finding = attempt(read, arguments.file.read_bytes())
+            finding = attempt(read, data)
     print(finding.story if finding else "no finding: accepted, or refused with an EdgekpError, in time")
     return int(finding is not None)
 
