@@ -18,7 +18,7 @@ from benchmarks.soak import checks
 from benchmarks.soak.__main__ import main
 from benchmarks.soak.accounts import read_back
 from benchmarks.soak.crowd import TURNS, Crowd
-from benchmarks.soak.samples import Held
+from benchmarks.soak.samples import Held, in_use_mb
 from benchmarks.soak.unruly_camera import KINDS, Drawn, Fault, UnrulyCamera, endless_plan
 from benchmarks.soak.whole_loop import LINES, NUMBERS
 from edgekp.errors import CameraError
@@ -27,14 +27,15 @@ MINUTES = 30
 
 
 def samples(rss_mb: Callable[[float], float] = lambda _: 200.0, ms: Callable[[float], float] = lambda _: 8.0,
-            noise: float = 0.02) -> list[dict[str, Any]]:
+            in_use_mb: Callable[[float], float] = lambda _: 50.0, noise: float = 0.02) -> list[dict[str, Any]]:
     """Half an hour, a second each, with noise as a share of the latency, and of the memory a tenth of it."""
     rng = np.random.default_rng(0)
     found = []
     for second in range(1, 60 * MINUTES + 1):
         memory, time = 1 + noise / 10 * rng.normal(), 1 + noise * rng.normal()
-        found.append({"second": second, "rss_mb": rss_mb(second) * memory, "blocks": 1000, "threads": 4,
-                      "reference_ms": 0.5, "ms": {"infer": [ms(second) * time, 1.5 * ms(second) * time]}})
+        found.append({"second": second, "rss_mb": rss_mb(second) * memory, "in_use_mb": in_use_mb(second),
+                      "blocks": 1000, "threads": 4, "reference_ms": 0.5,
+                      "ms": {"infer": [ms(second) * time, 1.5 * ms(second) * time]}})
     return found
 
 
@@ -44,19 +45,44 @@ def verdicts(found: list[checks.Check]) -> list[str]:
 
 def test_what_is_flat_passes() -> None:
     flat = samples()
-    assert verdicts(checks.memory(flat)) == ["pass", "pass"]
+    assert verdicts(checks.memory(flat)) == ["pass"] * 3
     assert verdicts(checks.latency(flat)) == ["pass", "pass"]
 
 
 def test_a_leak_of_two_megabytes_in_ten_minutes_fails() -> None:
-    slope, _, *told = checks.memory(samples(lambda second: 200 + 2 * second / 600))
-    assert slope.value == pytest.approx(2, abs=0.2)
-    assert slope.verdict == "FAIL"
+    leak = samples(lambda second: 200 + 2 * second / 600, in_use_mb=lambda second: 50 + 2 * second / 600)
+    in_use, resident, _, *told = checks.memory(leak)
+    assert in_use.value == pytest.approx(2)
+    assert (in_use.verdict, resident.verdict) == ("FAIL", "FAIL")
     assert all(check.verdict == "told" for check in told)
 
 
+def test_a_leak_under_a_swaying_resident_set_fails_by_what_is_in_use() -> None:
+    def swaying(second: float) -> float:
+        return 200 + 5 * np.sin(second / 90) + 2 * second / 600
+    found = checks.memory(samples(swaying, in_use_mb=lambda second: 50 + 2 * second / 600))
+    assert found[0].verdict == "FAIL"
+
+
+def test_a_resident_set_that_only_sways_passes() -> None:
+    assert verdicts(checks.memory(samples(lambda second: 250 + 5 * np.sin(second / 90)))) == ["pass"] * 3
+
+
+def test_what_is_in_use_is_told_where_the_c_library_cannot_say() -> None:
+    assert checks.memory(samples(in_use_mb=lambda _: float("nan")))[0].verdict == "told"
+
+
+@pytest.mark.skipif(np.isnan(in_use_mb()), reason="needs glibc 2.33")
+def test_memory_in_use_counts_what_c_handed_out_and_not_what_came_back() -> None:
+    before = in_use_mb()
+    held = np.zeros(40 << 20, np.uint8)
+    assert in_use_mb() - before == pytest.approx(40, abs=1)
+    del held
+    assert in_use_mb() - before == pytest.approx(0, abs=1)
+
+
 def test_memory_that_fills_at_the_start_and_then_stays_passes() -> None:
-    assert verdicts(checks.memory(samples(lambda second: 100 + min(second, 300) / 3))) == ["pass", "pass"]
+    assert verdicts(checks.memory(samples(lambda second: 100 + min(second, 300) / 3))) == ["pass"] * 3
 
 
 def test_latency_that_grows_by_three_percent_in_ten_minutes_fails() -> None:
@@ -80,7 +106,7 @@ def test_a_number_that_is_none_never_passes() -> None:
 
 
 def test_a_thread_or_a_file_that_is_kept_fails() -> None:
-    before = Held(100.0, 1000, 1, 1, 5)
+    before = Held(100.0, 50.0, 1000, 1, 1, 5)
     assert verdicts(checks.given_back(before, before, pool=2)) == ["pass"] * 3
     kept = replace(before, threads=2, tasks=4, files=6)
     assert verdicts(checks.given_back(before, kept, pool=2)) == ["FAIL"] * 3

@@ -5,6 +5,7 @@ Knows no limit: benchmarks/soak/checks.py judges.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sys
@@ -30,6 +31,7 @@ class Held:
     """What this process holds of the machine."""
 
     rss_mb: float
+    in_use_mb: float  # of what the C library handed out; the rest of the resident set is what it keeps between
     blocks: int  # of memory that Python's objects have
     threads: int  # of Python
     tasks: int  # of the system: those of libraries too
@@ -38,8 +40,25 @@ class Held:
     @classmethod
     def now(cls) -> Held:
         resident = int(Path("/proc/self/statm").read_text().split()[1])
-        return cls(resident * PAGE_MB, sys.getallocatedblocks(), threading.active_count(),
+        return cls(resident * PAGE_MB, in_use_mb(), sys.getallocatedblocks(), threading.active_count(),
                    _entries("/proc/self/task"), _entries("/proc/self/fd") - 1)  # one lists them
+
+
+class _Mallinfo2(ctypes.Structure):
+    """The fields of glibc's ``struct mallinfo2``, all arenas together."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks",
+                                                          "fsmblks", "uordblks", "fordblks", "keepcost"))
+
+
+def in_use_mb() -> float:
+    """Memory that was asked of the C library and not given back, MB; NaN without glibc 2.33 or newer."""
+    mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo2 is None:
+        return float("nan")
+    mallinfo2.restype = _Mallinfo2
+    found = mallinfo2()
+    return float(found.uordblks + found.hblkhd) / 2**20
 
 
 def _entries(folder: str) -> int:
