@@ -21,7 +21,7 @@ LEAST = {"jpeg-truncation": 500, "jpeg-bit-flip": 2000, "checkpoint-bit-flip": 1
          "external-data": 20, "malicious-pickle": 10, "kill-save": 200, "kill-training": 50,
          "kill-export-optimize": 20, "disk-full": 20, "permission": 10, "mismatched-manifest": 40, "camera": 50}
 FEW = {"disk-full": 2, "permission": 2, "camera": 2, "camera-signal": 2, "camera-kill": 2}
-KILLED_STAGES = ("kill-training", "kill-export-optimize")  # their short form is tests/test_killed_stages.py
+KILLED_STAGES = ("kill-training", "kill-training-together", "kill-export-optimize")  # see test_killed_stages.py
 ASKED = Asked(4, 0, "code")
 WELL = {"fault": "x", "tried": 4, "survived": 4, "lost": 0, "silent": 0, "seed": 0, "code": "code", "seconds": 1.0}
 
@@ -154,6 +154,12 @@ def test_the_table_goes_between_its_marks_and_nowhere_else(tmp_path: Path) -> No
     assert write_into(tmp_path, [usual], page) == page
     with pytest.raises(DataError, match="put them back"):
         write_into(tmp_path, [usual], "no marks")
+
+
+def test_the_page_has_a_place_for_the_table() -> None:
+    page = command.DOCS
+    once = write_into(page, [WELL], page.read_text(encoding="utf-8"))
+    assert write_into(page, [WELL], once) == once
 
 
 def test_the_sums_stand_below_the_table() -> None:

@@ -45,6 +45,7 @@ EXPERIMENTS = (
     Experiment("malicious-pickle", "malicious_pickles", "malicious_pickles", 10),
     Experiment("kill-save", "kills_while_saving", "run", 200, "run_in_place", "written in place"),
     Experiment("kill-training", "kills_while_training", "run", 50),
+    Experiment("kill-training-together", "kills_while_training_together", "run", 12),
     Experiment("kill-export-optimize", "kills_while_exporting", "run", 20),
     Experiment("disk-full", "disk_full", "run", 20),
     Experiment("permission", "permission_faults", "run", 10),
