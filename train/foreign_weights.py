@@ -1,13 +1,15 @@
 """Weights of other projects as a beginning: what fits a network by name and shape is taken, the rest is said.
 
 A .pt file is a program for Python's unpickler. It is read with ``weights_only=True``, which runs none of it, after its
-sizes were checked; there is no other way in. Knows no architecture but that of the network it is given.
+sizes were checked, and first in a process that may end; there is no other way in. Knows no architecture but that of the
+network it is given.
 """
 
 from __future__ import annotations
 
 import pickle
 import re
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
@@ -19,8 +21,9 @@ from torch import Tensor, nn
 
 from edgekp.atomic import sha256
 from edgekp.errors import ArtifactError
-from edgekp.plain_file import open_plain, read_plain
+from edgekp.plain_file import read_plain
 from edgekp.stage import say
+from edgekp.trial import survive
 
 LARGEST_BYTES = 4 << 30
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "ema", "weights")  # what training scripts save them under
@@ -66,56 +69,62 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors, .pt or .pth file by name, without the prefixes of wrappers.
 
     Raises:
-        ArtifactError: Missing, too large, damaged, or holding something else than weights.
+        ArtifactError: Missing, too large, damaged, harmful, or holding something else than weights.
     """
     try:
-        content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+        data = read_plain(path, LARGEST_BYTES)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror or error}); check train.init") from error
+    survive("train.foreign_trial", data, str(path))
+    return weights_in(data, str(path))
+
+
+def weights_in(data: bytes, where: str) -> dict[str, Tensor]:
+    """The tensors in the bytes of a file that ``where`` names.
+
+    Raises:
+        ArtifactError: Damaged, or holding something else than weights.
+    """
+    content = _safetensors(data, where) if where.endswith(".safetensors") else _pickled(data, where)
     while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
         content = next((content[name] for name in WRAPPERS if name in content), None)
     if not isinstance(content, dict):
-        raise ArtifactError(f"{path}: holds no weights by name; save them so: torch.save(net.state_dict(), PATH)")
+        raise ArtifactError(f"{where}: holds no weights by name; save them so: torch.save(net.state_dict(), PATH)")
     return {_plain_name(name): tensor for name, tensor in content.items()
             if isinstance(name, str) and isinstance(tensor, Tensor)}
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def _safetensors(data: bytes, where: str) -> dict[str, Tensor]:
     try:
-        return load(read_plain(path, LARGEST_BYTES))
+        return load(data)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ArtifactError(f"{path}: no safetensors file, or a damaged one ({error}); fetch it again") from error
+        raise ArtifactError(f"{where}: no safetensors file, or a damaged one ({error}); fetch it again") from error
 
 
-def _pickled(path: Path) -> Any:
+def _pickled(data: bytes, where: str) -> Any:
     """What ``weights_only=True`` lets through; every refusal of torch's becomes one line."""
-    with open_plain(path) as file:
-        _check_sizes(path, file.seek(0, 2))
-        file.seek(0)
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
-                AssertionError, MemoryError, RecursionError, OverflowError) as error:
-            asked = ASKED_FOR.search(str(error))  # the rest of torch's sentence says how to run what the file asks for
-            reason = f"it asks for {asked[1]}" if asked else type(error).__name__
-            raise ArtifactError(f"{path}: refused, for it is damaged or more than weights, and more may be harmful "
-                                f"({reason}); in the project it is from, save torch.save(net.state_dict(), PATH) or "
-                                "a .safetensors file") from error
+    _check_sizes(data, where)
+    try:
+        return torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError,
+            AssertionError, MemoryError, RecursionError, OverflowError) as error:
+        asked = ASKED_FOR.search(str(error))  # the rest of torch's sentence says how to run what the file asks for
+        reason = f"it asks for {asked[1]}" if asked else type(error).__name__
+        raise ArtifactError(f"{where}: refused, for it is damaged or more than weights, and more may be harmful "
+                            f"({reason}); in the project it is from, save torch.save(net.state_dict(), PATH) or "
+                            "a .safetensors file") from error
 
 
-def _check_sizes(path: Path, size_bytes: int) -> None:
-    """Refuse a file, or an archive's parts, larger than they may be; torch stores without packing."""
-    if size_bytes > LARGEST_BYTES:
-        raise ArtifactError(f"{path}: {size_bytes >> 20} MB, at most {LARGEST_BYTES >> 20} MB are read")
-    with open_plain(path) as file:
-        if file.read(len(ZIP_MARK)) != ZIP_MARK:
-            return
-        try:
-            parts = ZipFile(file).infolist()
-        except (BadZipFile, ValueError, NotImplementedError) as error:
-            raise ArtifactError(f"{path}: a damaged archive ({error}); fetch it again") from error
-    if any(part.compress_type != ZIP_STORED for part in parts) or sum(part.file_size for part in parts) > size_bytes:
-        raise ArtifactError(f"{path}: an archive whose parts unpack to more than it holds; torch writes none")
+def _check_sizes(data: bytes, where: str) -> None:
+    """Refuse an archive whose parts unpack to more than it holds; torch stores without packing."""
+    if not data.startswith(ZIP_MARK):
+        return
+    try:
+        parts = ZipFile(BytesIO(data)).infolist()
+    except (BadZipFile, ValueError, NotImplementedError) as error:
+        raise ArtifactError(f"{where}: a damaged archive ({error}); fetch it again") from error
+    if any(part.compress_type != ZIP_STORED for part in parts) or sum(part.file_size for part in parts) > len(data):
+        raise ArtifactError(f"{where}: an archive whose parts unpack to more than it holds; torch writes none")
 
 
 def _plain_name(name: str) -> str:

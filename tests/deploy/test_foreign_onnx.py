@@ -14,7 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.faults.external_data import VARIANTS, external_data, usual, values, verdict, write_variant
 from benchmarks.faults.outcome import Outcome
 from deploy.export.qdq_lint import foreign_model
+from deploy.export.qdq_lint.__main__ import main as lint_command
 from deploy.export.qdq_lint.foreign_model import read_model, tensors
+from deploy.runtime.detectors import open_detector
 from deploy.runtime.detectors.onnx_header import read_onnx_header
 from edgekp.errors import ArtifactError
 
@@ -127,3 +129,28 @@ def test_a_pipe_or_a_device_is_no_model(tmp_path: Path) -> None:
     for path in (tmp_path / "a.onnx", Path("/dev/zero")):
         with pytest.raises(ArtifactError, match="a pipe or a device"):
             read_model(path)
+
+
+def deadly(path: Path) -> Path:
+    """A Conv whose input has three axes and whose weights have four: onnx 1.21 and ONNX Runtime 1.24 abort on it."""
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["images", "line"], ["flat"]), helper.make_node("Conv", ["flat", "w"], ["y"])],
+        "deadly", [info("images", TensorProto.FLOAT, [1, 3, 8, 8])], [info("y", TensorProto.FLOAT, [1, 4, 8, 8])],
+        [numpy_helper.from_array(np.array([1, 3, 64]), "line"),
+         numpy_helper.from_array(np.zeros((4, 3, 1, 1), np.float32), "w")])
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+    return path
+
+
+def test_a_detector_that_ends_its_runtime_is_an_error_of_its_file(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"a\.onnx: (ends the process that reads it|.*refuses it|.*does not run)"):
+        open_detector(deadly(tmp_path / "a.onnx"))
+
+
+def test_a_graph_that_ends_the_onnx_package_is_not_mended_and_no_crash(tmp_path: Path,
+                                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "mended.onnx"
+    assert lint_command([str(deadly(tmp_path / "a.onnx")), "--target", "tensorrt", "--fix", str(out)]) == 2
+    assert "a.onnx: " in capsys.readouterr().err
+    assert not out.exists()

@@ -19,10 +19,19 @@ from torch import Tensor, nn
 from benchmarks.faults.malicious_pickles import ATTACKS, malicious_pickles, unguarded, verdict
 from benchmarks.faults.outcome import Outcome
 from edgekp.errors import ArtifactError
+from edgekp.trial import survive
 from tests import tiny
 from train.__main__ import main
-from train.foreign_weights import begin_with, digest_of, read_weights
+from train.foreign_weights import begin_with, digest_of, read_weights, weights_in
 from train.models.checkpoint import load_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that another process would read first, which takes seconds."""
+    files: list[str] = []
+    monkeypatch.setattr("train.foreign_weights.survive", lambda module, data, where: files.append(where))
+    return files
 
 
 def trained() -> nn.Module:
@@ -118,6 +127,21 @@ def test_an_attack_that_works_elsewhere_runs_nothing_here(tmp_path: Path, name: 
     assert (tmp_path / "canary").exists(), "this is no attack"
 
 
+@pytest.mark.parametrize("writer", ["safetensors", "plain"])
+def test_each_file_is_read_in_another_process_first(tmp_path: Path, writer: str, tried: list[str]) -> None:
+    path = WRITERS[writer]({"weight": torch.ones(3)}, tmp_path / "a.pt")
+    assert list(read_weights(path)) == ["weight"]
+    assert tried == [str(path)]
+
+
+@pytest.mark.slow
+def test_the_other_process_takes_weights_and_refuses_attacks(tmp_path: Path) -> None:
+    survive("train.foreign_trial", WRITERS["plain"]({"weight": torch.ones(3)}, tmp_path / "a.pt").read_bytes(), "a.pt")
+    with pytest.raises(ArtifactError, match=r"^a\.pt: refused, .*\(it asks for (posix|nt)\.system\)"):
+        survive("train.foreign_trial", ATTACKS["os.system"](tmp_path / "canary"), "a.pt")
+    assert not (tmp_path / "canary").exists()
+
+
 def test_the_experiment_tries_what_it_says() -> None:
     assert malicious_pickles(12, 5) == Outcome("malicious-pickle", 12, 12, 0, 0)
 
@@ -159,9 +183,8 @@ def test_any_cut_and_many_flips_are_one_line_or_still_weights(tmp_path: Path, su
             del damaged[dice.integers(len(whole)):]
         else:
             damaged[dice.integers(len(whole))] ^= 1 << dice.integers(8)
-        path.write_bytes(damaged)
         try:
-            found = read_weights(path)
+            found = weights_in(bytes(damaged), path.name)
         except ArtifactError as error:
             assert "\n" not in str(error)  # noqa: PT017 (some flips leave weights, and raise nothing)
         else:

@@ -18,6 +18,7 @@ from edgekp.artifact import open_artifact
 from edgekp.atomic import write_file
 from edgekp.cli import Parser, add_debug, run
 from edgekp.errors import RecipeError
+from edgekp.trial import survive
 
 
 def report(finding: Finding) -> str:
@@ -53,6 +54,7 @@ def _command(arguments: argparse.Namespace) -> int:
         raise RecipeError(f"--fix needs --target, one of {', '.join(TARGETS)}: what mends a graph for one can harm "
                           "another")
     else:
+        survive("deploy.export.qdq_lint.trial", model.SerializeToString(), str(path))
         with graph_of(path):
             result, findings = mended(model, target, arguments.ignore)
         write_file(arguments.fix, result.SerializeToString())

@@ -38,6 +38,20 @@ def mended(model: onnx.ModelProto, target: str, ignore: Collection[str] = ()) ->
         finding for finding in left if (finding.rule, finding.node) not in {(f.rule, f.node) for f in before}]
 
 
+def check_and_run(model: bytes, where: str) -> None:
+    """All that the comparison of a mended model does to a graph, done to a model once.
+
+    Raises:
+        ArtifactError: The onnx package refuses it, or it has other inputs than one of floats.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ArtifactError(f"{where}: no usable ONNX graph ({error}); export it again") from error
+    graph = onnx.load_from_string(model)
+    _run(graph, _inputs(graph))
+
+
 def _apply_all(model: onnx.ModelProto, target: str, ignore: Collection[str]) -> list[str]:
     """Each fix once; what the fixes that found something to do promise."""
     promises: list[str] = []

@@ -15,6 +15,7 @@ from deploy.runtime.detectors.onnx_header import FLOAT32, OnnxHeader, read_onnx_
 from deploy.runtime.session import Session
 from edgekp.errors import ArtifactError
 from edgekp.sample import Float, Image
+from edgekp.trial import survive
 
 LARGEST_FILE_MB = 1024
 LARGEST_INPUT_PX = 4096
@@ -59,26 +60,36 @@ def open_detector(path: Path, *, layout: str = "auto", class_id: int = 0, score:
         threads: of ONNX Runtime; OpenCV has one number for all of a process.
 
     Raises:
-        ArtifactError: The file is no ONNX model, none of a known layout, or has no such class.
+        ArtifactError: The file is no ONNX model, one that ends the runtime, none of a known layout, or has no such
+            class.
     """
     check_layout_name(layout)
     try:
         model = read_model(path)
-        header = read_onnx_header(model)
-        free_hw, input_name = size_and_name_of_input(header)
+        free_hw, _ = size_and_name_of_input(read_onnx_header(model))
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from error
-    session, runtime = open_session(model, path, header.outputs, threads)
-    h, w = (size or FREE_LONGEST for size in free_hw)
-    outputs = run(session, np.zeros((1, 3, h, w), np.float32), str(path))
+    survive("deploy.runtime.detectors.trial", model, str(path))
+    session, runtime, seen = first_run(model, str(path), threads)
+    h, w = seen.input_hw
     try:
-        found = recognise(Seen(outputs, (h, w), header.readers[input_name]), layout)
+        found = recognise(seen, layout)
         at = LAYOUTS[found].letterbox.place((h, w), (h, w))
-        detections(LAYOUTS[found], outputs, at, (h, w), class_id, score)  # says so if there is no such class
+        detections(LAYOUTS[found], seen.outputs, at, (h, w), class_id, score)  # says so if there is no such class
     except ArtifactError as error:
         raise ArtifactError(f"{path}: {error}") from error
     size = "x".join(str(size) if size else "free" for size in free_hw[::-1])
     return Detector(f"{path.name} ({found}, {size}, {runtime})", found, session, free_hw, class_id, score)
+
+
+def first_run(model: bytes, where: str, threads: int = 1) -> tuple[Session, str, Seen]:
+    """The model opened, the runtime's name, and what comes of an input without a picture."""
+    header = read_onnx_header(model)
+    free_hw, input_name = size_and_name_of_input(header)
+    session, runtime = open_session(model, where, header.outputs, threads)
+    h, w = (size or FREE_LONGEST for size in free_hw)
+    outputs = run(session, np.zeros((1, 3, h, w), np.float32), where)
+    return session, runtime, Seen(outputs, (h, w), header.readers[input_name])
 
 
 def read_model(path: Path) -> bytes:
@@ -105,14 +116,14 @@ def size_and_name_of_input(header: OnnxHeader) -> tuple[tuple[int | None, int | 
     return (shape[2], shape[3]), name
 
 
-def open_session(model: bytes, path: Path, outputs: tuple[str, ...], threads: int) -> tuple[Session, str]:
+def open_session(model: bytes, where: str, outputs: tuple[str, ...], threads: int) -> tuple[Session, str]:
     """The model in ONNX Runtime, or in OpenCV where that is not installed, and which of the two."""
     try:
         from deploy.runtime.onnx_session import OnnxSession
     except ModuleNotFoundError:
         from deploy.runtime.detectors.dnn_session import DnnSession
-        return DnnSession(path, outputs), "OpenCV"
-    return OnnxSession(model, outputs, str(path), threads), "ONNX Runtime"
+        return DnnSession(model, outputs, where), "OpenCV"
+    return OnnxSession(model, outputs, where, threads), "ONNX Runtime"
 
 
 def run(session: Session, inputs: Float, where: str) -> Outputs:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 
@@ -12,13 +10,13 @@ from edgekp.sample import Float
 
 
 class DnnSession:
-    """A model with these outputs, in this order. Only what OpenCV implements of ONNX runs."""
+    """A model with these outputs, in this order; ``where`` names it. Only what OpenCV implements of ONNX runs."""
 
-    def __init__(self, path: Path, outputs: tuple[str, ...]) -> None:
+    def __init__(self, model: bytes, outputs: tuple[str, ...], where: str) -> None:
         try:
-            self._net = cv2.dnn.readNetFromONNX(str(path))
+            self._net = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
         except cv2.error as error:
-            raise ArtifactError(f"{path}: OpenCV {cv2.__version__} refuses it ({error.err}); "
+            raise ArtifactError(f"{where}: OpenCV {cv2.__version__} refuses it ({error.err}); "
                                 "install onnxruntime, which knows all operators") from error
         self._outputs = outputs
 

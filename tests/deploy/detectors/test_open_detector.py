@@ -32,7 +32,11 @@ def pictured(*boxes_xywh: tuple[int, int, int, int]) -> Image:
 
 
 @pytest.fixture
-def without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_onnxruntime(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here, and where a file is tried first."""
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "onnxruntime.py").write_text("raise ModuleNotFoundError")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "deploy.runtime.onnx_session", raising=False)
 

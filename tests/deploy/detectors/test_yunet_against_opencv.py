@@ -64,7 +64,7 @@ def test_faces_are_those_that_opencv_finds(overlapping: tuple[Float, Float], tmp
 def test_all_twelve_outputs_come_out_of_opencv_by_name(tmp_path: Path, overlapping: tuple[Float, Float],
                                                        rng: np.random.Generator) -> None:
     outputs = encoded("yunet", *overlapping, INPUT_HW, rng)
-    session = DnnSession(write_yunet(tmp_path / "yunet.onnx", outputs), tuple(outputs))
+    session = DnnSession(write_yunet(tmp_path / "yunet.onnx", outputs).read_bytes(), tuple(outputs), "yunet.onnx")
     given = run(session, np.zeros((1, 3, *INPUT_HW), np.float32), "")
     for name, array in outputs.items():
         np.testing.assert_allclose(given[name].reshape(array.shape), array, atol=1e-6)
