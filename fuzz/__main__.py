@@ -31,6 +31,7 @@ from edgekp.stage import say
 from fuzz.target import target_names
 
 ROUND_MINUTES = 3.0  # then it is the next target's turn
+OWN_FAULT = 1  # exit code of a worker; libFuzzer's, where it met a finding in C, are others
 EXECUTIONS = re.compile(r"^(?:#|stat::number_of_executed_units: )(\d+)", re.MULTILINE)
 _keeping = threading.Lock()
 
@@ -86,12 +87,13 @@ def fuzz_round(root: Path, name: str, minutes: float) -> None:
     command = [sys.executable, "-m", "fuzz.worker", name, str(corpus), str(findings), str(seconds)]
     with tempfile.TemporaryFile() as said:
         worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
-        _, worker.returncode, used = os.wait4(worker.pid, 0)
+        _, status, used = os.wait4(worker.pid, 0)
+        worker.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
         story = said.read().decode("utf-8", "replace")
     executed = [int(number) for number in EXECUTIONS.findall(story)]
-    if not executed:
-        raise StageError(f"fuzz: the worker of '{name}' did not begin: {story.strip()[-2000:]}")
+    if not executed or worker.returncode == OWN_FAULT:
+        raise StageError(f"fuzz: the worker of '{name}' failed: {story.strip()[-2000:]}")
     before, spent = tally_of(root, name), (used.ru_utime + used.ru_stime) / 60
     keep(root, name, minutes=round(before.minutes + spent, 2), executions=before.executions + max(executed),
          findings=len(open_findings(root / name)))

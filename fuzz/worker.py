@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from random import Random
 
@@ -48,8 +49,8 @@ def main() -> None:
                 return mutated(target, data, rng, longest)
             return bytes(atheris.Mutate(data, longest))
 
-        with Path("/dev/null").open("w", encoding="ascii") as nowhere:
-            sys.stdout = sys.stderr = nowhere  # what the parsers say; libFuzzer writes to the descriptor itself
+        with Path("/dev/null").open("w", encoding="ascii") as nowhere, redirect_stdout(nowhere), \
+                redirect_stderr(nowhere):  # what the parsers say; libFuzzer writes to the descriptor itself
             atheris.Setup(["fuzz", str(corpus), str(seeds), f"-dict={words}", f"-max_total_time={seconds}",
                            f"-max_len={LONGEST_BYTES}", f"-timeout={LONGEST_IN_C_S}", "-rss_limit_mb=3072",
                            f"-artifact_prefix={findings}/in-c-", "-print_final_stats=1"],

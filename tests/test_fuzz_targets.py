@@ -6,17 +6,20 @@ The coverage-guided part needs atheris and minutes, and is ``make fuzz``; this n
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from edgekp.errors import DataError, RecipeError
+from edgekp.errors import DataError, RecipeError, StageError
 from fuzz import __main__ as fuzzing
 from fuzz.attempt import attempt, memory_limit
 from fuzz.mutate import mutated
 from fuzz.target import Target, load_target, target_names
+from fuzz.targets.qdq_lint import mutate
 
 MUTATIONS = 200
 TARGET = Target((b'{"a": [1, 2], "b": {"c": "d"}}',), lambda _folder: len)
@@ -38,6 +41,20 @@ def test_seeds_and_their_mutations_are_taken_or_refused(name: str, tmp_path: Pat
     for data in inputs:
         finding = attempt(read, data)
         assert finding is None, f"{data[:300]!r}\n{finding.story}"
+
+
+@pytest.mark.parametrize("name", target_names())
+def test_mutations_of_mutations_of_mutations_are_made_without_fail(name: str) -> None:
+    target, rng = load_target(name), Random(0)
+    data = target.seeds[0]
+    for _ in range(500):
+        data = mutated(target, data, rng, 4096) or target.seeds[0]
+
+
+def test_a_graph_whose_names_are_no_text_can_be_mutated() -> None:
+    data = load_target("qdq_lint").seeds[0].replace(b"QuantizeLinear", b"Quantize\xffinear")
+    for number in range(1000):
+        mutate(data, Random(number))
 
 
 def raises(error: BaseException) -> Callable[[bytes], object]:
@@ -110,3 +127,15 @@ def test_minutes_add_up_and_mended_findings_join_the_corpus(tmp_path: Path) -> N
     assert fuzzing.open_findings(tmp_path / "pts") == []
     assert (tmp_path / "pts" / "corpus" / "ValueError-pts").read_bytes() == b"{"
     assert not any((tmp_path / "pts" / "findings").iterdir())
+
+
+@pytest.mark.parametrize(("code", "fails"), [(0, False), (77, False), (1, True)])
+def test_a_worker_that_fails_by_itself_is_no_fuzzing(code: int, fails: bool, tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = tmp_path / "worker"
+    worker.write_text(f"#!/bin/sh\necho '#12 INITED' >&2\necho 'ValueError: the mutation' >&2\nexit {code}\n")
+    worker.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(worker))
+    with pytest.raises(StageError, match=r"(?s)'pts' failed: .*the mutation") if fails else nullcontext():
+        fuzzing.fuzz_round(tmp_path / "corpus", "pts", 0.1)
+    assert fuzzing.tally_of(tmp_path / "corpus", "pts").executions == (0 if fails else 12)

@@ -59,11 +59,16 @@ def mutate(data: bytes, rng: Random) -> bytes:
     """Change one field of one message, so that what comes out is a graph still."""
     try:
         graph = onnx.ModelProto.FromString(data)
-    except DecodeError:
+        _change_one(graph, rng)
+    except (DecodeError, UnicodeDecodeError):  # no graph, or names that are no text
         return data
+    return bytes(graph.SerializeToString())
+
+
+def _change_one(graph: onnx.ModelProto, rng: Random) -> None:
     fields = list(_fields(graph))
     if not fields:
-        return data
+        return
     message, field, value = rng.choice(fields)
     kind = rng.randrange(4)
     if kind == 0:
@@ -74,7 +79,6 @@ def mutate(data: bytes, rng: Random) -> bytes:
         setattr(message, field.name, rng.choice((0, 1, 2, 3)) if field.enum_type else rng.choice(NUMBERS))
     elif isinstance(value, str):
         setattr(message, field.name, rng.choice(_names(graph)))
-    return bytes(graph.SerializeToString())
 
 
 def _fields(message: Message) -> Any:
