@@ -66,5 +66,7 @@ def _limit_memory(most_bytes: int) -> None:
     if sys.platform == "linux":
         import resource
 
+        limits = resource.getrlimit(resource.RLIMIT_AS)
+        least = min([most_bytes, *(limit for limit in limits if limit != resource.RLIM_INFINITY)])
+        resource.setrlimit(resource.RLIMIT_AS, (least, limits[1]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, resource.getrlimit(resource.RLIMIT_AS)[1]))
