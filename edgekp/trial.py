@@ -8,7 +8,6 @@ Some libraries in C end their process, or never return, on a file that is made f
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from edgekp.errors import ArtifactError, EdgekpError
 
-ROOT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[1]
 REFUSED = 2
 LONGEST_S = 300.0  # a first run of a large network on a small device takes some tens of seconds
 MOST_BYTES = 8 << 30  # of address space beyond some copies of the data; libraries reserve more than they use
@@ -33,10 +32,9 @@ def survive(module: str, data: bytes, where: str, longest_s: float = LONGEST_S) 
     Raises:
         ArtifactError: It refused the bytes, ended its process, or took too long.
     """
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
-        done = subprocess.run([sys.executable, "-m", module, where], input=data, capture_output=True, timeout=longest_s,
-                              env={**os.environ, "PYTHONPATH": path}, check=False)
+        done = subprocess.run([sys.executable, "-m", module, where], cwd=CHECKOUT, input=data, capture_output=True,
+                              timeout=longest_s, check=False)
     except subprocess.TimeoutExpired as error:
         raise ArtifactError(f"{where}: was not read within {longest_s:g} s; it is damaged, or made to keep you "
                             "waiting; use another") from error
