@@ -18,7 +18,7 @@ else:
 
 REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[^]]*\])?([^;]*)")
 LINKED_TEST = re.compile(r"\[[\w.]+\]\(\.\./(tests/[\w/.]+)\)(?: `(test_\w+)`)?")
-REQUIRED_FLOORS = {"torch": "2.10", "onnx": "1.21", "opencv-python-headless": "4.12"}
+REQUIRED_FLOORS = {"torch": "2.10", "onnx": "1.21", "opencv-python-headless": "4.14"}
 PACKAGES = ("edgekp", "train", "optimize", "deploy", "eval", "benchmarks")
 
 
