@@ -45,4 +45,4 @@ def _usual(row: dict[str, Any]) -> str:
     if not row.get("usual_way"):
         return ""
     counts = [f"{row[f'usual_{name}']} {name}" for name in ("lost", "silent") if row[f"usual_{name}"]]
-    return f"{row['usual_way']}: {' and '.join(counts) or 'nothing lost'} of {row['usual_tried']}"
+    return f"{row['usual_way']}: {' and '.join(counts) or 'none lost or silent'} of {row['usual_tried']}"
