@@ -6,11 +6,13 @@ holds it, or who held it last. It stays for as long as there is a NAME.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import shlex
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -52,7 +54,7 @@ def _take(folder: Path, file: Path) -> int | None:
     """The descriptor that holds the lock; None where there can be no lock."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = _opened(file)
     except OSError as error:
         _say_unlocked(folder, error)
         return None
@@ -70,6 +72,28 @@ def _take(folder: Path, file: Path) -> int | None:
     with suppress(OSError):  # a full disk: the lock holds all the same
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, _myself(), 0)
+    return descriptor
+
+
+def _opened(file: Path) -> int:
+    """The lock's file; to read, where it is another user's, for that is enough to lock it.
+
+    Raises:
+        StageError: A link or no plain file has its name: what it leads to would be written over.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except PermissionError:
+        if not file.exists():
+            raise
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise StageError(f"{file}: a link, expected the plain file of a lock; remove it") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StageError(f"{file}: no plain file, expected that of a lock; remove it")
     return descriptor
 
 

@@ -7,9 +7,11 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -224,3 +226,39 @@ def test_a_full_disk_does_not_undo_the_lock(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(run_lock.os, "pwrite", raising(errno.ENOSPC))
     with locked(folder), pytest.raises(StageError, match="in use by another process"), locked(folder):
         pytest.fail("two in one folder")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_the_lock_of_another_user_keeps_us_out() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="edgekp-lock-")) / "run"
+    folder.parent.chmod(0o777)
+
+    def second(ready: Callable[[], None]) -> None:
+        os.setuid(54321)
+        with pytest.raises(StageError, match="in use by process"), locked(folder):
+            pytest.fail("two in one folder")
+        ready()
+    try:
+        with locked(folder):
+            folder.mkdir()
+            folder.with_name(".run.lock").chmod(0o644)
+            with other_process(second):
+                pass
+    finally:
+        shutil.rmtree(folder.parent)
+
+
+def test_a_link_in_the_place_of_a_lock_is_refused_and_its_file_left_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    folder.mkdir(parents=True)
+    folder.with_name(f".{folder.name}.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(StageError, match="a link, expected the plain file of a lock"), locked(folder):
+        pytest.fail("locked")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_pipe_in_the_place_of_a_lock_is_refused_at_once(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    os.mkfifo(folder.with_name(f".{folder.name}.lock"))
+    with pytest.raises(StageError, match="no plain file, expected that of a lock"), locked(folder):
+        pytest.fail("locked")
