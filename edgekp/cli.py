@@ -10,11 +10,13 @@ import argparse
 import os
 import select
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from edgekp.errors import EdgekpError, RecipeError, of_the_system, unknown_name
 
@@ -25,6 +27,7 @@ DEFAULT_RECIPE = "recipes/quickstart.toml"
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
+PYTORCH_LACKS_MEMORY = ("can't allocate memory", "CUDA out of memory")
 STOPPED, UNREAD = 130, 141  # as a shell has it: 128 and the number of the signal, SIGINT or SIGPIPE
 
 
@@ -44,6 +47,9 @@ class Parser(argparse.ArgumentParser):
             hint = f"; did you mean '{nearest[0]}'?" if nearest else f"; see {self.prog} --help"
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        super().error(_one_line(message))
 
 
 def stage_parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -91,7 +97,10 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
 
 def run(main: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser,
         argv: Sequence[str] | None = None) -> int:
-    """Exit code of ``main``; an error that a user can mend becomes one line and exit code 2."""
+    """Exit code of ``main``; an error that a user can mend becomes one line and exit code 2.
+
+    A fault of ours keeps its traceback, and is a 2 as well: 1 says that a gate failed.
+    """
     _escape_what_cannot_be_printed()
     try:
         code = _attempt(main, parser, argv)
@@ -105,16 +114,24 @@ def _attempt(main: Callable[[argparse.Namespace], int], parser: argparse.Argumen
     arguments = parser.parse_args(argv)
     try:
         return main(arguments)
-    except (EdgekpError, OSError, MemoryError) as error:
+    except Exception as error:  # what no user can mend is shown whole
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return UNREAD
         if arguments.debug:
             raise
-        print(f"{parser.prog}: {_sentence(error)}", file=sys.stderr)
+        sentence = _sentence(error)
+        _complain(f"{parser.prog}: {sentence}" if sentence else traceback.format_exc().rstrip())
         return 2
     except KeyboardInterrupt:
-        print(f"{parser.prog}: stopped", file=sys.stderr)
+        _complain(f"{parser.prog}: stopped")
         return STOPPED
+
+
+def _complain(text: str) -> None:
+    """To the standard error, as long as somebody can read it: the exit code says enough."""
+    if sys.stderr:  # None where it was closed from the start
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def _unwritten(prog: str) -> int:
@@ -126,7 +143,7 @@ def _unwritten(prog: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
         if isinstance(error, BrokenPipeError):
             return UNREAD
-        print(f"{prog}: the results cannot be printed: {of_the_system(error)}", file=sys.stderr)
+        _complain(f"{prog}: the results cannot be printed: {of_the_system(error)}")
         return 2
     return 0
 
@@ -138,11 +155,18 @@ def _nobody_reads() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _sentence(error: EdgekpError | OSError | MemoryError) -> str:
-    """An error as one line, whatever names are in it."""
+def _sentence(error: Exception) -> str:
+    """An error that a user can mend as one line, whatever names are in it; nothing for another."""
     if isinstance(error, MemoryError):
         return f"out of memory ({error}); free some, or lower the batch" if str(error) else "out of memory; free some"
-    text = of_the_system(error) if isinstance(error, OSError) else str(error)
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in PYTORCH_LACKS_MEMORY):
+        return f"out of memory ({_one_line(str(error))[:200]}); free some, or lower the batch"
+    if isinstance(error, OSError):
+        return _one_line(of_the_system(error))
+    return _one_line(str(error)) if isinstance(error, EdgekpError) else ""
+
+
+def _one_line(text: str) -> str:
     return "\\n".join(text.splitlines())
 
 

@@ -42,7 +42,7 @@ def survive(module: str, data: bytes, where: str, longest_s: float = LONGEST_S) 
     if done.returncode == REFUSED:
         raise ArtifactError(done.stdout.decode("utf-8", "replace"))
     if done.returncode < 0:
-        raise ArtifactError(f"{where}: ends the process that reads it ({signal.Signals(-done.returncode).name}: "
+        raise ArtifactError(f"{where}: ends the process that reads it ({signal.strsignal(-done.returncode)}: "
                             f"{last[-160:]}); it is damaged, or made to do so; use another")
     if done.returncode:
         raise ArtifactError(f"{where}: cannot be read ({last[-160:]}); use another")

@@ -7,12 +7,14 @@ import ast
 import builtins
 import errno
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 from edgekp import errors
 from edgekp.cli import Parser, add_debug, run
@@ -188,9 +190,35 @@ def test_what_the_system_refuses_is_one_line_with_a_remedy(
         run(fails(error), parser(), ["--debug"])
 
 
-def test_a_bug_of_ours_keeps_its_traceback() -> None:
-    with pytest.raises(KeyError):
-        run(fails(KeyError("ours")), parser(), [])
+def test_a_bug_of_ours_keeps_its_traceback_and_is_no_failed_gate(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(fails(KeyError("ours")), parser(), []) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback")
+    assert told.endswith("KeyError: 'ours'\n")
+
+
+def test_pytorch_without_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError) as lacking:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert run(fails(lacking.value), parser(), []) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("tool: out of memory (")
+    assert told.endswith("; free some, or lower the batch\n")
+    assert told.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_error_that_nobody_can_read_is_a_2_still(repository: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "edgekp", "verify", "nowhere"], cwd=repository, stderr=full,
+                              check=False)
+    assert done.returncode == 2
+
+
+def test_an_argument_with_a_line_break_does_not_make_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(lambda _: 0, parser(), ["bo\ngus"])
+    assert capsys.readouterr().err.splitlines()[-1].startswith("tool: error: unrecognized arguments: bo\\ngus")
 
 
 def test_a_name_with_a_line_break_does_not_make_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
