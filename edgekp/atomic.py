@@ -36,6 +36,7 @@ def write_file(path: Path, data: bytes | str) -> None:
         _append(path, content)
         return
     path = Path(os.path.realpath(path))
+    restore_retired(path.parent)  # else an empty folder would take its place
     path.parent.mkdir(parents=True, exist_ok=True)
     _drop_leftovers(path)
     beside = _beside(path)
@@ -73,6 +74,22 @@ def published_folder(folder: Path) -> Iterator[Path]:
     finally:
         _drop(scratch)
         restore_retired(folder)
+
+
+def can_be_replaced(folder: Path) -> bool:
+    """Whether a folder that is there can be renamed; one in the lower layer of an overlay, as in an image, cannot."""
+    folder = Path(os.path.realpath(folder))
+    if not folder.exists():
+        return True
+    try:
+        folder.rename(_retired(folder))
+    except OSError as error:
+        if error.errno in (errno.EXDEV, errno.EBUSY):
+            return False
+        if error.errno not in TAKEN:  # an earlier retired one is put right by the next write
+            raise
+    restore_retired(folder)
+    return True
 
 
 def restore_retired(folder: Path) -> None:

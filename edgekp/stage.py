@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekp.atomic import published_folder, restore_retired, write_file
+from edgekp.atomic import can_be_replaced, published_folder, restore_retired, write_file
 from edgekp.changed_files import change, files_below, first_changed
 from edgekp.contract import flatten
 from edgekp.errors import StageError
@@ -43,12 +43,12 @@ class Key:
         """Why the result in ``folder`` does not answer this key; empty when it does."""
         restore_retired(folder)
         try:
-            found = parse_json((folder / KEY_FILE).read_bytes(), KEY_FILE, StageError)
+            found = _entry(parse_json((folder / KEY_FILE).read_bytes(), KEY_FILE, StageError))
         except FileNotFoundError:
             return ["no result yet"]
         except StageError:
             return [f"{KEY_FILE} cannot be read"]
-        files = found.pop("files", {}) if isinstance(found, dict) else {}
+        files = found.pop("files")
         old, new = dict(flatten(found)), dict(flatten(self.to_json()))
         changed = first_changed(folder, files)
         return [f"{name}: {change(old.get(name), new.get(name))}" for name in sorted(old.keys() | new.keys())
@@ -63,9 +63,7 @@ def run_stage(folder: Path, key: Key, work: Callable[[Path], None], *, force: bo
         return False
     more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
     say(f"{key.stage}: running because {'; '.join(reasons[:3])}{more}")
-    if folder.is_mount():  # known before hours of work
-        raise StageError(f"{folder}: something is mounted there, so that no result can take its place in one step; "
-                         f"mount {folder.parent} instead")
+    _require_place(folder)
     with published_folder(folder) as scratch:
         work(scratch)
         entry = key.to_json() | {"files": files_below(scratch, ADDED_LATER)}
@@ -79,11 +77,31 @@ def require_stage(folder: Path, command: str) -> Path:
     restore_retired(folder)
     if not (folder / KEY_FILE).is_file():
         raise StageError(f"{folder}: no result there; run: {command}")
-    found = read_json(folder / KEY_FILE, MANIFEST_BYTES, StageError)
-    changed = first_changed(folder, found.get("files", {})) if isinstance(found, dict) else KEY_FILE
+    try:
+        changed = first_changed(folder, _entry(read_json(folder / KEY_FILE, MANIFEST_BYTES, StageError))["files"])
+    except StageError:
+        changed = KEY_FILE
     if changed:
         raise StageError(f"{folder}: {changed} was changed or damaged since it was written; run: {command}")
     return folder
+
+
+def _entry(found: Any) -> dict[str, Any]:
+    """What was read from a stage.json, if it states the digests of the stage's files."""
+    files = found.get("files") if isinstance(found, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
+        raise StageError(f"{KEY_FILE}: no digests of files, expected one of each")
+    return dict(found)
+
+
+def _require_place(folder: Path) -> None:
+    """Refuse, before hours of work, where no result can take the place of what is there in one step."""
+    if folder.is_mount():
+        raise StageError(f"{folder}: something is mounted there, so that no result can take its place in one step; "
+                         f"mount {folder.parent} instead")
+    if not can_be_replaced(folder):
+        raise StageError(f"{folder}: cannot be renamed, as a folder of a container's image, so that no result can take "
+                         "its place in one step; copy it (cp -a), remove it, and give the copy its name")
 
 
 def say(line: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from edgekp.atomic import published_folder, restore_retired, sha256, write_file
+from edgekp.atomic import can_be_replaced, published_folder, restore_retired, sha256, write_file
 
 
 class Crash(Exception):
@@ -330,3 +330,31 @@ def test_a_folder_where_names_cannot_be_flushed_is_no_error(tmp_path: Path, monk
     monkeypatch.setattr(os, "fsync", refused(errno.EIO))
     with pytest.raises(OSError, match="Input/output error"):
         write_file(tmp_path / "a", "newer")
+
+
+def test_a_file_for_a_retired_folder_goes_into_the_old_result_and_does_not_end_it(tmp_path: Path) -> None:
+    """As an engine that is built while the export it belongs to was killed between its renames."""
+    folder = tmp_path / "export"
+    publish(folder, "old")
+    folder.rename(tmp_path / ".export.retired")
+    write_file(folder / "engine", "built")
+    assert {path.name for path in folder.iterdir()} == {"file", "engine"}
+    assert not (tmp_path / ".export.retired").exists()
+
+
+def test_a_folder_that_can_be_replaced_is_where_it_was(tmp_path: Path) -> None:
+    publish(tmp_path / "result", "old")
+    assert can_be_replaced(tmp_path / "result")
+    assert can_be_replaced(tmp_path / "none")
+    assert names(tmp_path) == ["result"]
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EBUSY])
+def test_a_folder_of_an_images_layer_cannot_be_replaced(code: int, tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path / "result", "old")
+
+    def rename(_self: Path, _target: Path) -> Path:
+        raise OSError(code, os.strerror(code))
+    monkeypatch.setattr(Path, "rename", rename)
+    assert not can_be_replaced(tmp_path / "result")

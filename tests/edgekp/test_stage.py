@@ -146,6 +146,28 @@ def test_a_mounted_folder_is_refused_before_the_work(folder: Path, monkeypatch: 
     assert work.runs == 0
 
 
+def test_a_folder_that_cannot_be_renamed_is_refused_before_the_work(folder: Path,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekp.stage.can_be_replaced", lambda _: False)
+    work = Work()
+    with pytest.raises(StageError, match="cannot be renamed, as a folder of a container's image"):
+        run_stage(folder, KEY, work)
+    assert work.runs == 0
+
+
+@pytest.mark.parametrize("files", [None, [], {"result": 1}, "fjles"])
+def test_a_result_that_states_no_digests_of_its_files_is_not_believed(folder: Path, files: object,
+                                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    run_stage(folder, KEY, Work())
+    entry = json.loads((folder / KEY_FILE).read_text())
+    stated = entry.pop("files")
+    (folder / KEY_FILE).write_text(json.dumps(entry | ({"fjles": stated} if files == "fjles" else {"files": files})))
+    with pytest.raises(StageError, match=r"stage\.json was changed or damaged .*; run: make optimize"):
+        require_stage(folder, "make optimize")
+    assert run_stage(folder, KEY, Work())
+    assert "running because stage.json cannot be read" in capsys.readouterr().err
+
+
 def test_the_next_stage_is_told_which_command_it_needs(folder: Path) -> None:
     with pytest.raises(StageError, match="no result there; run: make train"):
         require_stage(folder, "make train")
