@@ -19,7 +19,7 @@ from edgekp.errors import ArtifactError, EdgekpError
 CHECKOUT = Path(__file__).resolve().parents[1]
 REFUSED = 2
 LONGEST_S = 300.0  # a first run of a large network on a small device takes some tens of seconds
-MOST_BYTES = 8 << 30  # of address space beyond some copies of the data; libraries reserve more than they use
+MOST_BYTES = 1 << 30  # more than the process has when it is about to read, beside some copies of the data
 COPIES = 4
 
 
@@ -64,7 +64,8 @@ def _limit_memory(most_bytes: int) -> None:
     if sys.platform == "linux":
         import resource
 
+        has_bytes = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
         limits = resource.getrlimit(resource.RLIMIT_AS)
-        least = min([most_bytes, *(limit for limit in limits if limit != resource.RLIM_INFINITY)])
+        least = min([has_bytes + most_bytes, *(limit for limit in limits if limit != resource.RLIM_INFINITY)])
         resource.setrlimit(resource.RLIMIT_AS, (least, limits[1]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -26,6 +26,7 @@ from edgekp.stage import say
 from edgekp.trial import survive
 
 LARGEST_BYTES = 4 << 30
+DEEPEST = 8  # dictionaries around the weights; a dictionary may hold itself
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "ema", "weights")  # what training scripts save them under
 PREFIXES = ("module.", "model.", "_orig_mod.")  # of nn.DataParallel, of wrapping classes, of torch.compile
 ZIP_MARK = b"PK\3\4"
@@ -86,12 +87,17 @@ def weights_in(data: bytes, where: str) -> dict[str, Tensor]:
         ArtifactError: Damaged, or holding something else than weights.
     """
     content = _safetensors(data, where) if where.endswith(".safetensors") else _pickled(data, where)
-    while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
-        content = next((content[name] for name in WRAPPERS if name in content), None)
-    if not isinstance(content, dict):
+    for _ in range(DEEPEST):
+        if isinstance(content, dict) and not _has_tensors(content):
+            content = next((content[name] for name in WRAPPERS if name in content), None)
+    if not isinstance(content, dict) or not _has_tensors(content):
         raise ArtifactError(f"{where}: holds no weights by name; save them so: torch.save(net.state_dict(), PATH)")
     return {_plain_name(name): tensor for name, tensor in content.items()
             if isinstance(name, str) and isinstance(tensor, Tensor)}
+
+
+def _has_tensors(content: dict[Any, Any]) -> bool:
+    return any(isinstance(value, Tensor) for value in content.values())
 
 
 def _safetensors(data: bytes, where: str) -> dict[str, Tensor]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +156,32 @@ def test_a_graph_that_ends_the_onnx_package_is_not_mended_and_no_crash(tmp_path:
     assert lint_command([str(deadly(tmp_path / "a.onnx")), "--target", "tensorrt", "--fix", str(out)]) == 2
     assert "a.onnx: " in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_graph_that_wants_gigabytes_is_refused_before_it_takes_them(tmp_path: Path) -> None:
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("ConstantOfShape", ["size"], ["ones"]), helper.make_node("ReduceSum", ["ones"], ["sum"]),
+         helper.make_node("Add", ["images", "sum"], ["y"])], "greedy",
+        [info("images", TensorProto.FLOAT, [1, 3, 8, 8])], [info("y", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [numpy_helper.from_array(np.array([400_000_000]), "size")])
+    (tmp_path / "a.onnx").write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ArtifactError, match=r"a\.onnx: "):
+        open_detector(tmp_path / "a.onnx")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 200_000
+
+
+def test_a_chain_of_a_thousand_roundings_is_linted(tmp_path: Path) -> None:
+    names = ["w", *(f"t{number}" for number in range(2000)), "y"]
+    nodes = [helper.make_node(("QuantizeLinear", "DequantizeLinear")[number % 2], [before, "s", "z"], [after])
+             for number, (before, after) in enumerate(pairwise(names[:-2]))]
+    nodes.append(helper.make_node("Add", ["x", names[-3]], ["y"]))
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(nodes, "chain", [info("x", TensorProto.FLOAT, [1])], [info("y", TensorProto.FLOAT, [1])],
+                              [numpy_helper.from_array(np.ones(1, np.float32), "w"),
+                               numpy_helper.from_array(np.float32(0.1), "s"), numpy_helper.from_array(np.int8(0), "z")])
+    path = tmp_path / "a.onnx"
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+    assert lint_command([str(path)]) in (0, 1)

@@ -26,7 +26,7 @@ def read(data, where):
     if data == b"fault":
         raise ValueError("what the parser did not expect")
     if data == b"memory":
-        bytearray(MOST_BYTES)
+        bytearray(2 * MOST_BYTES)
 
 if __name__ == "__main__":
     sys.exit(read_here(read))

@@ -153,6 +153,14 @@ def test_a_whole_network_is_refused_with_what_to_do(tmp_path: Path) -> None:
         read_weights(tmp_path / "a.pt")
 
 
+def test_a_dictionary_that_holds_itself_holds_no_weights(tmp_path: Path) -> None:
+    endless: dict[str, Any] = {}
+    endless["model"] = endless
+    torch.save(endless, tmp_path / "a.pt")
+    with pytest.raises(ArtifactError, match="holds no weights by name"):
+        read_weights(tmp_path / "a.pt")
+
+
 def packed(data: bytes, method: int) -> bytes:
     """The parts of an archive again, packed by another method."""
     buffer = io.BytesIO()

@@ -64,7 +64,7 @@ def take_in_weights(path: Path, model: onnx.ModelProto, most_bytes: int) -> int:
         ArtifactError: A tensor names a file that is not a plain one of the model's folder, or bytes beyond its end.
     """
     files: dict[str, bytes] = {}
-    count = 0
+    count, most_beside = 0, most_bytes
     for tensor in tensors(model):
         if tensor.data_location != TensorProto.EXTERNAL and not tensor.external_data:
             continue
@@ -72,7 +72,8 @@ def take_in_weights(path: Path, model: onnx.ModelProto, most_bytes: int) -> int:
         entries = _entries(where, tensor)
         name = _name_inside(where, entries.get("location", ""))
         if name not in files:
-            files[name] = _content(where, path.parent, name, most_bytes)
+            files[name] = _content(where, path.parent, name, most_beside)
+            most_beside -= len(files[name])
         tensor.raw_data = _part(where, tensor, files[name], entries)
         most_bytes -= len(tensor.raw_data)
         if most_bytes < 0:

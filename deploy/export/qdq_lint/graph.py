@@ -55,6 +55,10 @@ class Graph:
         self.constants: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self.constants |= {node.output[0]: numpy_helper.to_array(node.attribute[0].t) for node in self.nodes
                            if node.op_type == "Constant" and node.attribute[0].name == "value"}
+        self.stored = set(self.constants)  # as they are, or on grids
+        for node in self.nodes:
+            if node.op_type in PAIR and node.input[0] in self.stored:
+                self.stored.update(node.output)
         self.producer = {name: node for node in self.nodes for name in node.output}
         self.readers: dict[str, list[NodeProto]] = defaultdict(list)
         for node in self.nodes:
@@ -86,8 +90,7 @@ class Graph:
 
     def is_constant(self, name: str) -> bool:
         """Stored in the file, perhaps on a grid."""
-        node = self.producer.get(name)
-        return name in self.constants or (node is not None and node.op_type in PAIR and self.is_constant(node.input[0]))
+        return name in self.stored
 
     def on_grid(self, name: str) -> bool:
         """An activation that comes out of a DequantizeLinear."""

@@ -14,10 +14,11 @@ from deploy.runtime.detectors.letterbox import FREE_LONGEST, Placement, input_si
 from deploy.runtime.detectors.onnx_header import FLOAT32, OnnxHeader, read_onnx_header
 from deploy.runtime.session import Session
 from edgekp.errors import ArtifactError
+from edgekp.plain_file import read_plain
 from edgekp.sample import Float, Image
 from edgekp.trial import survive
 
-LARGEST_FILE_MB = 1024
+LARGEST_BYTES = 1 << 30
 LARGEST_INPUT_PX = 4096
 
 
@@ -94,9 +95,7 @@ def first_run(model: bytes, where: str, threads: int = 1) -> tuple[Session, str,
 
 def read_model(path: Path) -> bytes:
     try:
-        if (megabytes := path.stat().st_size >> 20) > LARGEST_FILE_MB:
-            raise ArtifactError(f"{megabytes} MB, expected a detector of at most {LARGEST_FILE_MB}")
-        return path.read_bytes()
+        return read_plain(path, LARGEST_BYTES)
     except OSError as error:
         raise ArtifactError(f"cannot read the detector ({error.strerror})") from error
 
