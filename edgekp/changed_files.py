@@ -13,13 +13,13 @@ from typing import Any
 
 from edgekp.atomic import sha256, write_file
 from edgekp.contract import brief
+from edgekp.user_caches import user_caches
 
 
 def cache_folder() -> Path:
     """EDGEKP_CACHE, or where this user's caches are, and in it the folder of data sets."""
-    caches = os.environ.get("XDG_CACHE_HOME")
-    own = Path(caches) if caches else Path.home() / ".cache"
-    return Path(os.environ.get("EDGEKP_CACHE") or own / "edgekp") / "data"
+    own = os.environ.get("EDGEKP_CACHE")
+    return (Path(own) if own else user_caches() / "edgekp") / "data"
 
 
 def files_below(folder: Path, leave_out: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Signatures: an HMAC-SHA256 beside a file, by which it shows that someone with the key wrote it. Knows no format.
 
 The key is the content of the file that EDGEKP_KEY_FILE names, or EDGEKP_KEY itself. Without either nothing is signed
-and nothing is asked. With one every file that is written is signed, and none is read whose signature does not fit.
+and nothing is asked. With one all that is run or trained on from is signed where it is written, and nothing of it is
+read whose signature does not fit.
 
 ``FILE.hmac`` holds the key's id, by which another key is told from a changed file, and the HMAC of name and bytes.
 """

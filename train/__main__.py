@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -28,7 +29,7 @@ from train.models import ModelSpec, build, spec_of
 from train.models.checkpoint import device, save_checkpoint
 from train.models.multitask import build_together
 from train.multitask import fit_together
-from train.resume import is_state_of
+from train.resume import saved_history
 from train.task import Task
 from train.untaught import say_untaught
 from train.visibility import require_both_kinds
@@ -92,15 +93,25 @@ def learn(second: SecondTask | None, tasks: list[Task], specs: list[ModelSpec],
     return [net], history
 
 
+def is_unfinished(state: Path, key: Key, folder: Path) -> bool:
+    """Whether ``--force`` began the run anew beside its result, which is up to date, and did not come to its end."""
+    saved = saved_history(state, key.to_json())
+    return saved is not None and not key.reasons_to_run(folder) and (
+        json.dumps(saved) != json.dumps(json.loads((folder / "history.json").read_bytes())))
+
+
 def train(recipe: Recipe, specs: list[ModelSpec], world: World, *, force: bool, resume: bool) -> None:
     """Train the float baseline of a recipe into its run folder; that of a second task into a folder therein."""
     if world.is_first:
         recipe.for_each_task(draw_data)
     world.told(None)  # the others wait until the data is drawn
     key = train_key(recipe)
-    state = recipe.run_folder / "train.partial.safetensors"
+    folder, state = recipe.run_folder / "train", recipe.run_folder / "train.partial.safetensors"
+    unfinished = world.is_first and is_unfinished(state, key, folder)
+    if unfinished and not force:
+        say(f"train: a run that --force began is unfinished; --resume goes on with it ({state})")
 
-    def work(folder: Path | None) -> None:
+    def work(scratch: Path | None) -> None:
         tasks = recipe.for_each_task(task_of)
         if state.exists() and not resume:
             say(f"train: an unfinished run is dropped; --resume would have continued it ({state})")
@@ -108,15 +119,16 @@ def train(recipe: Recipe, specs: list[ModelSpec], world: World, *, force: bool, 
         tasks[0] = replace(tasks[0], state=state, resume=world.told(resume and state.exists()), identity=key.to_json(),
                            tensorboard=recipe.run_folder / "tensorboard" if recipe.train.tensorboard else None)
         nets, history = learn(recipe.second, tasks, specs, world)
-        if folder:
-            folders = [folder, folder / recipe.second.name] if recipe.second else [folder]
+        if scratch:
+            folders = [scratch, scratch / recipe.second.name] if recipe.second else [scratch]
             for place, net, spec, task in zip(folders, nets, specs, tasks, strict=True):
                 place.mkdir(exist_ok=True)
                 save_checkpoint(place, net, spec, task.contract, world.size)
-            write_history(folder, history)
+            write_history(scratch, history)
 
-    has_run = run_stage_together(world, recipe.run_folder / "train", key, work, force=force)
-    if has_run or (world.is_first and is_state_of(state, key.to_json())):  # left by a kill after the result was there
+    has_run = run_stage_together(world, folder, key, work, force=force or (resume and unfinished))
+    left = world.is_first and not unfinished and saved_history(state, key.to_json()) is not None
+    if has_run or left:  # by a kill after the result was there
         for partial in (state, state.with_suffix(".csv")):
             partial.unlink(missing_ok=True)
 

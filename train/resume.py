@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -15,10 +16,11 @@ from torch import Tensor, nn, optim
 
 from edgekp.atomic import write_file
 from edgekp.errors import StageError
+from edgekp.signature import signing_key
 from edgekp.stage import say
 from train.history import Entry
 
-SEAL = "sha256"
+SEAL, SIGNATURE = "sha256", "hmac"  # the second with a key only, and in the file: a kill must not part the two
 NEEDED = {"identity", "progress", "scaler", "conditions", SEAL}
 PARTS = ("net", "average", "optimizer", "best")
 
@@ -72,8 +74,9 @@ def save_state(path: Path, identity: dict[str, Any], state: State, processes: in
                for name, tensor in of_part.items()}
     metadata = {"identity": _to_json(identity), "progress": json.dumps(asdict(state.progress)),
                 "scaler": _to_json(state.scaler.state_dict()), "conditions": _to_json(_conditions(processes))}
+    seal = _digest(metadata, tensors)
     try:
-        write_file(path, save(tensors, metadata | {SEAL: _digest(metadata, tensors)}))
+        write_file(path, save(tensors, metadata | {SEAL: seal} | _signature(path, seal)))
     except OSError as error:
         kept = "the state before it is intact: " if path.exists() else ""
         raise StageError(f"{path}: the state of the training cannot be saved ({error.strerror}); {kept}make room, "
@@ -84,13 +87,18 @@ def load_state(path: Path, identity: dict[str, Any], state: State, processes: in
     """Put a saved state back into ``state``; what keeps the run from ending bit-equal is said.
 
     Raises:
-        StageError: There is none, it is damaged, or it belongs to a run with other settings.
+        StageError: There is none, it is damaged, not signed though a key is given, or belongs to a run with other
+            settings or to another network.
     """
     metadata, parts = _read(path)
     if metadata["identity"] != _to_json(identity):
         raise StageError(f"{path}: belongs to a run with other settings or data; start anew without --resume")
-    state.net.load_state_dict(parts["net"])
-    state.average.load_state_dict(parts["average"])
+    try:
+        state.net.load_state_dict(parts["net"])
+        state.average.load_state_dict(parts["average"])
+    except RuntimeError as error:
+        raise StageError(f"{path}: holds another network than the one that these settings build now; start anew "
+                         "without --resume") from error
     state.best = parts["best"]
     entries: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts["optimizer"].items():
@@ -103,13 +111,14 @@ def load_state(path: Path, identity: dict[str, Any], state: State, processes: in
     _say_what_differs(json.loads(metadata["conditions"]), _conditions(processes))
 
 
-def is_state_of(path: Path, identity: dict[str, Any]) -> bool:
-    """Whether a state is of this very run; False where there is none, or none that can be read."""
+def saved_history(path: Path, identity: dict[str, Any]) -> Any:
+    """The history in a state of this very run, unchecked; None where there is none, or none that can be read."""
     try:
         with safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get("identity") == _to_json(identity)
-    except (OSError, SafetensorError):
-        return False
+            metadata = file.metadata() or {}
+        return json.loads(metadata["progress"])["history"] if metadata["identity"] == _to_json(identity) else None
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError):
+        return None
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Tensor]]]:
@@ -122,8 +131,12 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, dict[str, Tensor]]]:
         raise StageError(f"{path}: no state to resume from ({error}); start anew without --resume") from error
     if not metadata.keys() >= NEEDED:
         raise StageError(f"{path}: not the state of a training run; start anew without --resume")
-    if metadata.pop(SEAL) != _digest(metadata, tensors):
+    seal, signature = metadata.pop(SEAL), metadata.pop(SIGNATURE, "")
+    if seal != _digest(metadata, tensors):
         raise StageError(f"{path}: was changed or damaged since it was saved; start anew without --resume")
+    expected = _signature(path, seal)
+    if expected and not hmac.compare_digest(signature.encode(), expected[SIGNATURE].encode()):
+        raise StageError(f"{path}: is not signed with the key that is given; start anew without --resume")
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     for name, tensor in tensors.items():
         part, _, rest = name.partition(".")
@@ -138,6 +151,12 @@ def _digest(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
         whole.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return whole.hexdigest()
+
+
+def _signature(path: Path, seal: str) -> dict[str, str]:
+    """What a state holds beside its seal where a key is given."""
+    key = signing_key()
+    return {SIGNATURE: key.signature(path.name, seal.encode())} if key else {}
 
 
 def _conditions(processes: int) -> dict[str, Any]:

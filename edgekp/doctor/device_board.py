@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgekp.doctor.device_line import Line, Machine
 from edgekp.machine import hottest_c, number_of, power_mode
+from edgekp.user_caches import user_caches
 
 JETPACKS = {32: 4, 34: 5, 35: 5, 36: 6, 38: 7, 39: 7}  # by the major release of L4T
 WHOLE_POWER = ("MAXN_SUPER", "MAXN")  # the first that a board has
@@ -116,7 +117,7 @@ def _memory(machine: Machine) -> Line | None:
 
 
 def _disk(machine: Machine) -> Line | None:
-    free = {str(folder): machine.free_bytes(folder) for folder in (Path.cwd(), Path.home() / ".cache")}
+    free = {str(folder): machine.free_bytes(folder) for folder in (Path.cwd(), user_caches())}
     gb = {folder: value / 1e9 for folder, value in free.items() if value is not None}
     if not gb:
         return None

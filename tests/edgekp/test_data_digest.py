@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 
 from edgekp import data_digest as module
 from edgekp.changed_files import cache_folder
+from edgekp.coco import read_coco
 from edgekp.data_digest import data_digest
 from edgekp.errors import DataError
+from edgekp.skeletons import SKELETONS
 from edgekp.stage import Key, run_stage
 
 NAMES = ["a.jpg", "b.jpg", "nobody.jpg", "sub/c.jpg"]
@@ -114,6 +117,29 @@ def test_names_count_and_not_only_contents(labels: Path) -> None:
     assert data_digest(labels).images != before.images
 
 
+@pytest.mark.parametrize("name", ["{root}/sub/c.jpg", "sub/../sub/c.jpg", "./sub//c.jpg", "../{folder}/sub/c.jpg",
+                                  "sub/c.jpg/"])
+def test_an_image_is_looked_for_where_its_readers_find_it(labels: Path, name: str) -> None:
+    file_name = name.format(root=labels.parent, folder=labels.parent.name)
+    person = {"id": 1, "image_id": 1, "keypoints": [1, 1, 2] * 17, "bbox": [0, 0, 4, 4], "area": 9}
+    labels.write_text(json.dumps({"images": [{"id": 1, "file_name": file_name, "width": 9, "height": 9}],
+                                  "annotations": [person]}))
+    before = data_digest(labels)
+    assert before.missing == ()
+    opened = Path(read_coco(labels, SKELETONS["coco17"]).images[0].path)
+    opened.write_bytes(opened.read_bytes() + b" exchanged")
+    assert data_digest(labels).images != before.images
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir],
+                         ids=["pipe", "device", "folder"])
+def test_what_is_no_plain_file_is_refused_and_not_waited_for(labels: Path, make: Callable[[Path], None]) -> None:
+    (labels.parent / "b.jpg").unlink()
+    make(labels.parent / "b.jpg")
+    with pytest.raises(DataError, match=r"b\.jpg: cannot be read \(a folder, a pipe or a device, expected a picture\)"):
+        data_digest(labels)
+
+
 def test_missing_images_are_counted_and_named(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (labels.parent / "b.jpg").unlink()
     (labels.parent / "nobody.jpg").unlink()
@@ -142,6 +168,17 @@ def test_without_a_cache_the_digest_is_the_same(labels: Path, monkeypatch: pytes
     monkeypatch.setenv("EDGEKP_CACHE", str(labels / "no folder"))
     assert data_digest(labels) == sound
     assert "set EDGEKP_CACHE to a folder that can" in capsys.readouterr().err
+
+
+def test_a_user_without_a_home_has_no_cache(
+        labels: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    sound = data_digest(labels)
+    for name in ("EDGEKP_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # a KeyError, as for a number without an account
+    assert data_digest(labels) == sound
+    assert "so all images are read again by every stage; set EDGEKP_CACHE to a folder that can" in \
+        capsys.readouterr().err
 
 
 @pytest.mark.parametrize("document", ["{}", "[]", '{"images": [{}]}', '{"images": [3]}', '{"images": 3}'])

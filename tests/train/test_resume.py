@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from edgekp.atomic import sha256
@@ -203,26 +204,61 @@ def test_a_finished_run_leaves_no_state(run: Run) -> None:
     assert not STATE.exists()
 
 
+@pytest.mark.parametrize("arguments", [[], ["--resume"]])
 def test_a_state_that_a_kill_left_beside_its_result_goes_with_the_next_start(
-        run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with monkeypatch.context() as patch:
         interrupt_after_epoch(3, patch)
         assert run() == 130
     left = STATE.read_bytes()
     assert run("--resume") == 0
     STATE.write_bytes(left)
-    assert run("--resume") == 0
+    capsys.readouterr()
+    assert run(*arguments) == 0
+    assert capsys.readouterr().err == f"train: up to date ({TRAINED})\n"
     assert not STATE.exists()
 
 
 def test_a_state_of_other_settings_stays_beside_a_result_that_is_up_to_date(
-        run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     with monkeypatch.context() as patch:
         interrupt_after_epoch(1, patch)
         assert run("--set", "train.lr=1e-4") == 130
-    assert run() == 0
+    capsys.readouterr()
+    assert run("--resume") == 0
+    assert capsys.readouterr().err == f"train: up to date ({TRAINED})\n"
     assert STATE.exists()
+
+
+def test_a_forced_run_that_was_stopped_goes_on_though_its_result_is_up_to_date(
+        run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    undisturbed = weights(TRAINED)
+    with monkeypatch.context() as patch:
+        interrupt_after_epoch(1, patch)
+        assert run("--force") == 130
+    capsys.readouterr()
+    assert run() == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"train: a run that --force began is unfinished; --resume goes on with it ({STATE})",
+        f"train: up to date ({TRAINED})"]
+    assert STATE.exists()
+    assert run("--resume") == 0
+    assert "epoch 1/3" not in (said := capsys.readouterr().err)
+    assert "epoch 3/3" in said
+    assert weights(TRAINED) == undisturbed
+    assert not STATE.exists()
+
+
+def test_resume_says_what_changed_and_not_force(
+        run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after_epoch(1, patch)
+        assert run() == 130
+    capsys.readouterr()
+    assert run("--resume") == 0
+    assert capsys.readouterr().err.splitlines()[0] == "train: running because no result yet"
 
 
 @pytest.mark.parametrize("change", ["train.lr=1e-4", "train.epochs=4", "train.seed=1", "augment.flip_p=0.1",
@@ -320,6 +356,51 @@ def test_a_changed_bit_of_a_state_is_found(tmp_path: Path, rng: np.random.Genera
         path.write_bytes(data[:bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1:])
         with pytest.raises(StageError, match="start anew without --resume"):
             load_state(path, {"stage": "train"}, parts())
+
+
+def test_with_a_key_only_a_state_that_was_signed_with_it_is_resumed_from(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state"
+    for key in ("", "another horse, another battery"):
+        with monkeypatch.context() as patch:
+            if key:
+                patch.setenv("EDGEKP_KEY", key)
+            save_state(path, {"run": 1}, parts())
+        with monkeypatch.context() as patch:
+            patch.setenv("EDGEKP_KEY", "correct horse battery staple")
+            with pytest.raises(StageError, match="is not signed with the key that is given; start anew"):
+                load_state(path, {"run": 1}, parts())
+            save_state(path, {"run": 1}, parts())
+            load_state(path, {"run": 1}, parts())
+        load_state(path, {"run": 1}, parts())
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]  # one file: no kill can part it from its signature
+
+
+def test_a_signature_of_another_state_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEKP_KEY", "correct horse battery staple")
+    mine, path = tmp_path / "mine" / "state", tmp_path / "state"
+    save_state(mine, {"run": 1}, parts())
+    monkeypatch.delenv("EDGEKP_KEY")
+    save_state(path, {"run": 1}, parts())
+    with safe_open(mine, "pt") as file:
+        signature = file.metadata()["hmac"]
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata | {"hmac": signature})
+    load_state(path, {"run": 1}, parts())
+    monkeypatch.setenv("EDGEKP_KEY", "correct horse battery staple")
+    with pytest.raises(StageError, match="is not signed with the key that is given"):
+        load_state(path, {"run": 1}, parts())
+
+
+def test_a_state_of_another_network_is_refused_in_one_line(tmp_path: Path) -> None:
+    """As after a change of the code, which the settings do not tell."""
+    saved = parts()
+    saved.net = torch.nn.Linear(3, 2)
+    save_state(tmp_path / "state", {}, saved)
+    with pytest.raises(StageError, match="holds another network") as error:
+        load_state(tmp_path / "state", {}, parts())
+    assert "\n" not in str(error.value)
 
 
 def test_everything_comes_back(tmp_path: Path) -> None:

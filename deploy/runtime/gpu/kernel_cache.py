@@ -1,7 +1,7 @@
 """The kernels for the GPU of this machine: compiled where they run, once, and kept. Knows no codec.
 
 A cached file is the SHA-256 of a cubin and the cubin; its name is made of the GPU's architecture and of all that the
-cubin depends on, so that a change of either is another file.
+cubin depends on, so that a change of either is another file. With a key it is signed, and made anew where it is not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from pathlib import Path
 from deploy.runtime.gpu.driver import CudaDriver, Kernel
 from deploy.runtime.gpu.kernel_compiler import OPTIONS, compile_kernels
 from edgekp.atomic import write_file
+from edgekp.errors import ArtifactError
+from edgekp.signature import require_signature, sign
 from edgekp.stage import say
+from edgekp.user_caches import user_caches
 
 SOURCES = Path(__file__).parent / "cuda"
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -39,8 +42,10 @@ def cubin_for(architecture: str, sources: Path = SOURCES) -> bytes:
     if cubin is None:
         say(f"kernels: compiling for {architecture}, once")
         cubin = compile_kernels(sources / "keypoints.cu", architecture)
+        content = hashlib.sha256(cubin).digest() + cubin
         try:
-            write_file(cached, hashlib.sha256(cubin).digest() + cubin)
+            write_file(cached, content)
+            sign(cached, content)
         except OSError as error:
             say(f"kernels: {cached.parent} cannot be written ({error.strerror}), so they are compiled anew at every "
                 "start; set EDGEKP_CACHE to a folder that can")
@@ -52,14 +57,17 @@ def cache_folder() -> Path:
     own = os.environ.get("EDGEKP_CACHE")
     if own:
         return Path(own)
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "edgekp" / "kernels"
+    return user_caches() / "edgekp" / "kernels"
 
 
 def _undamaged(cached: Path) -> bytes | None:
     try:
         content = cached.read_bytes()
+        require_signature(cached, content)
     except OSError:
+        return None
+    except ArtifactError:
+        say(f"kernels: {cached} was changed, or is not signed with the key that is given")
         return None
     digest, cubin = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
     if hashlib.sha256(cubin).digest() == digest:

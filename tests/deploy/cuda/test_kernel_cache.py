@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pwd
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,6 +78,33 @@ def test_a_damaged_file_is_not_loaded_but_made_again(nvcc: Path, damage: Any) ->
     cached.write_bytes(damage(cached.read_bytes()))
     assert cubin_for("sm_87") == cubin_for("sm_87") == CUBIN + b"sm_87"
     assert len(runs(nvcc)) == 2
+
+
+def test_with_a_key_a_cubin_that_was_not_signed_with_it_is_made_again(
+        nvcc: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    cubin_for("sm_87")
+    cached, = cache_folder().iterdir()
+    foreign = b"foreign cubin"
+    cached.write_bytes(sha256(foreign).digest() + foreign)
+    assert cubin_for("sm_87") == foreign  # a digest that fits is all that can be asked without a key
+    for number, key in enumerate(("correct horse battery staple", "another horse, another battery"), 2):
+        monkeypatch.setenv("EDGEKP_KEY", key)
+        assert cubin_for("sm_87") == cubin_for("sm_87") == CUBIN + b"sm_87"
+        assert len(runs(nvcc)) == number
+        assert f"kernels: {cached} was changed, or is not signed with the key" in capsys.readouterr().err
+    monkeypatch.delenv("EDGEKP_KEY")
+    assert cubin_for("sm_87") == CUBIN + b"sm_87"
+    assert len(runs(nvcc)) == 3
+
+
+def test_a_user_without_a_home_compiles_at_every_start(
+        nvcc: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("EDGEKP_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)  # a KeyError, as for a number without an account
+    assert cubin_for("sm_87") == cubin_for("sm_87") == CUBIN + b"sm_87"
+    assert len(runs(nvcc)) == 2
+    assert "set EDGEKP_CACHE to a folder that can" in capsys.readouterr().err
 
 
 def test_nothing_half_written_is_left(nvcc: Path) -> None:
