@@ -22,6 +22,7 @@ from edgekp.artifact import open_artifact
 from edgekp.atomic import write_file
 from edgekp.cli import Parser, add_debug, run
 from edgekp.errors import EngineError
+from edgekp.printable import printable
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -47,7 +48,7 @@ def _build(arguments: argparse.Namespace) -> int:
 def _facts(path: Path, stamp: Stamp) -> str:
     request, machine = stamp.request, stamp.machine
     typed = "strongly typed" if request.strongly_typed else "weakly typed, by flags"
-    return "\n".join(f"{name:<10} {value}" for name, value in {
+    return "\n".join(printable(f"{name:<10} {value}") for name, value in {
         "engine": f"{path}  {stamp.size_bytes / 1e6:.1f} MB, runs in {stamp.memory_bytes / 1e6:.1f} MB more",
         "machine": f"{machine.gpu}, compute capability {machine.capability}, TensorRT {machine.tensorrt}",
         "precision": f"{request.precision} from {request.onnx}, {typed}",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgekp.cli import Commands, Parser, add_debug, run
 from edgekp.doctor.command import add_to as add_doctor
+from edgekp.printable import printable
 
 
 def add_verify(commands: Commands) -> None:
@@ -24,9 +25,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     from edgekp.signature import signature_state
 
     artifact = verify_artifact(arguments.artifact)
-    print(f"{arguments.artifact}: {artifact.kind} '{artifact.contract.skeleton.name}', "
-          f"{len(artifact.files)} files with the digests of the manifest, golden vectors reproduced, "
-          f"{signature_state(arguments.artifact / MANIFEST)}")
+    print(printable(f"{arguments.artifact}: {artifact.kind} '{artifact.contract.skeleton.name}', "
+                    f"{len(artifact.files)} files with the digests of the manifest, golden vectors reproduced, "
+                    f"{signature_state(arguments.artifact / MANIFEST)}"))
     return 0
 
 
@@ -46,7 +47,7 @@ def _sign(arguments: argparse.Namespace) -> int:
     key = require_key()
     for folder in arguments.artifacts:
         sign_artifact(folder)
-        print(f"{folder}: signed with key {key.id}")
+        print(printable(f"{folder}: signed with key {key.id}"))
     return 0
 
 

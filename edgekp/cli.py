@@ -18,7 +18,9 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
+from edgekp.address import shown
 from edgekp.errors import EdgekpError, RecipeError, of_the_system, unknown_name
+from edgekp.printable import printable
 
 if TYPE_CHECKING:  # recipes are TOML, which Python 3.10 on a device cannot read
     from edgekp.recipe import Recipe
@@ -32,7 +34,12 @@ STOPPED, UNREAD = 130, 141  # as a shell has it: 128 and the number of the signa
 
 
 class Parser(argparse.ArgumentParser):
-    """Names the nearest command or option for one that it does not know; its sub-commands do too."""
+    """Names the nearest command or option for one that it does not know; its sub-commands do too.
+
+    No error shows a password in an argument: an address may stand where none is expected.
+    """
+
+    _given: Sequence[str] = ()
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -41,6 +48,7 @@ class Parser(argparse.ArgumentParser):
                 str(action.metavar or action.dest).lower(), str(value), known))
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        self._given = sys.argv[1:] if args is None else list(args)
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             nearest = get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
@@ -49,7 +57,9 @@ class Parser(argparse.ArgumentParser):
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        super().error(_one_line(message))
+        for argument in self._given:
+            message = _without_secrets(argument, message)
+        super().error(printable(message))
 
 
 def stage_parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -120,18 +130,18 @@ def _attempt(main: Callable[[argparse.Namespace], int], parser: argparse.Argumen
         if arguments.debug:
             raise
         sentence = _sentence(error)
-        _complain(f"{parser.prog}: {sentence}" if sentence else traceback.format_exc().rstrip())
+        _complain(*[f"{parser.prog}: {sentence}"] if sentence else traceback.format_exc().splitlines())
         return 2
     except KeyboardInterrupt:
         _complain(f"{parser.prog}: stopped")
         return STOPPED
 
 
-def _complain(text: str) -> None:
+def _complain(*lines: str) -> None:
     """To the standard error, as long as somebody can read it: the exit code says enough."""
     if sys.stderr:  # None where it was closed from the start
         with suppress(OSError):
-            print(text, file=sys.stderr, flush=True)
+            print(*map(printable, lines), sep="\n", file=sys.stderr, flush=True)
 
 
 def _unwritten(prog: str) -> int:
@@ -156,18 +166,26 @@ def _nobody_reads() -> bool:
 
 
 def _sentence(error: Exception) -> str:
-    """An error that a user can mend as one line, whatever names are in it; nothing for another."""
+    """What to say of an error that a user can mend; nothing for another."""
     if isinstance(error, MemoryError):
         return f"out of memory ({error}); free some, or lower the batch" if str(error) else "out of memory; free some"
     if isinstance(error, RuntimeError) and any(words in str(error) for words in PYTORCH_LACKS_MEMORY):
-        return f"out of memory ({_one_line(str(error))[:200]}); free some, or lower the batch"
+        return f"out of memory ({str(error)[:200]}); free some, or lower the batch"
     if isinstance(error, OSError):
-        return _one_line(of_the_system(error))
-    return _one_line(str(error)) if isinstance(error, EdgekpError) else ""
+        return of_the_system(error)
+    return str(error) if isinstance(error, EdgekpError) else ""
 
 
-def _one_line(text: str) -> str:
-    return "\\n".join(text.splitlines())
+def _without_secrets(argument: str, message: str) -> str:
+    """A message with what it quotes of an argument as it may be shown: all of it, or its end, as the value in --a=b."""
+    for start in range(len(argument)):
+        end = argument[start:]
+        if "@" not in end and "://" not in end:
+            break
+        for quoted in (end, repr(end)[1:-1]):
+            if quoted in message:
+                return message.replace(quoted, shown(end))
+    return message
 
 
 def _escape_what_cannot_be_printed() -> None:

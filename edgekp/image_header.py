@@ -3,14 +3,16 @@
 Reads JPEG, PNG, BMP, GIF and WebP by their signature, whatever the file is called. The layouts follow the formats'
 specifications: ITU T.81, the PNG and WebP specifications, GIF89a, the BITMAPINFOHEADER, and Exif 2.3 in TIFF 6.0.
 A header is a promise: a JPEG of 37 KB that claims 30000 x 30000 takes 5.2 GB and 47 s to decode, so it is held against
-a limit first. What OpenCV decodes beyond these formats (TIFF, JPEG 2000, EXR and others) is refused with them.
+a limit first. So is how often its scans go through all pixels: 70 KB can hold 6400, minutes at 100 million pixels.
+What OpenCV decodes beyond these formats (TIFF, JPEG 2000, EXR and others) is refused with them.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -20,6 +22,7 @@ from edgekp.plain_file import open_plain, read_plain
 
 PIXEL_LIMIT = 100_000_000  # 0.3 GB decoded; the largest sensors have 61 million
 PIXEL_LIMIT_NAME = "EDGEKP_MAX_PIXELS"  # the environment's name for another limit
+SCANS_AT_LIMIT = 20  # of a picture at the limit of pixels, and more of a smaller one: encoders write 10, or some more
 FILE_LIMIT = 512 << 20  # bytes: 100 million pixels of three bytes, and as much again for what is beside them
 UPRIGHT = 1
 ORIENTATION_TAG = 0x0112
@@ -28,9 +31,11 @@ EXIF_LIMIT = 1 << 16  # bytes: a JPEG segment holds no more, and the tag stands 
 JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, less DHT, JPG and DAC
 JPEG_BARE_MARKERS = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # a stuffed 0xFF, TEM, RSTn, SOI: no length follows
 JPEG_SCAN, JPEG_END, JPEG_APP1 = 0xDA, 0xD9, 0xE1
+JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # those with a length; decoders pass over all others
 JPEG, JPEG_END_MARK = b"\xff\xd8", b"\xff\xd9"
 JPEG_SEARCH_LIMIT = 1 << 16  # bytes looked at between segments: a hostile file ends the search instead of a day
 CHUNK_LIMIT = 1 << 12  # the same for chunks of PNG and WebP; cameras write less than 20
+SIGNATURE_BYTES = 12  # of any format
 PNG, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 
 
@@ -78,9 +83,27 @@ def read_image_file(path: str | Path) -> bytes:
     if size.width * size.height > pixel_limit():
         raise DataError(f"{path}: its header claims {size.width} x {size.height} pixels, at most "
                         f"{pixel_limit():,} are decoded; replace the file, or set {PIXEL_LIMIT_NAME} to allow more")
-    if is_cut_off(data):
-        raise DataError(f"{path}: cut off after {len(data)} bytes: the end marker is missing; replace the file")
+    if reason := why_not_decoded(data, size.width * size.height):
+        raise DataError(f"{path}: {reason}; replace the file")
     return data
+
+
+def begins_as_image(path: str | Path) -> bool:
+    """Whether a file has the signature of a format that is read here.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with open_plain(path) as file:
+        return _reader(file.read(SIGNATURE_BYTES)) is not None
+
+
+def why_not_decoded(data: bytes, pixels: int) -> str:
+    """What forbids to decode a file whose header claims so many pixels, in a few words; empty if nothing does."""
+    if is_cut_off(data):
+        return f"cut off after {len(data)} bytes: the end marker is missing"
+    scans, most = _scans(data), SCANS_AT_LIMIT * pixel_limit() // pixels
+    return f"a JPEG of {scans} scans, at most {most} are decoded at its size" if scans > most else ""
 
 
 def pixel_limit() -> int:
@@ -112,6 +135,18 @@ def _start_of_scan(data: bytes) -> int:
     return position
 
 
+def _scans(data: bytes) -> int:
+    """How often a decoder goes through the pixels of a JPEG; 0 for another format."""
+    scans, position = 0, len(JPEG)
+    while data.startswith(JPEG) and (found := JPEG_MARKER.search(data, position)):
+        marker, position = data[found.end() - 1], found.end()
+        if marker == JPEG_END:
+            break
+        scans += marker == JPEG_SCAN
+        position += max(2, int.from_bytes(data[position:position + 2], "big"))
+    return scans
+
+
 def _usable_size(file: BinaryIO, path: str | Path) -> ImageSize:
     """The header's size, or a DataError with the file's name."""
     try:
@@ -125,18 +160,22 @@ def _usable_size(file: BinaryIO, path: str | Path) -> ImageSize:
 
 
 def _size(file: BinaryIO) -> ImageSize:
-    start = file.read(12)
-    for signature, reader in ((b"\xff\xd8\xff", _jpeg), (PNG, _png), (b"BM", _bmp),
-                              (b"GIF87a", _gif), (b"GIF89a", _gif)):
-        if start.startswith(signature):
-            file.seek(0)
-            return reader(file)
-    if start[:4] == b"RIFF" and start[8:] == b"WEBP":
-        return _webp(file)
+    start = file.read(SIGNATURE_BYTES)
+    if reader := _reader(start):
+        file.seek(0)
+        return reader(file)
     if not start:
         raise _Damage("an empty file")
     raise _Damage("neither JPEG, PNG, BMP, GIF nor WebP, the formats whose size is checked before they are decoded; "
                   "convert it, such as to PNG")
+
+
+def _reader(start: bytes) -> Callable[[BinaryIO], ImageSize] | None:
+    """What reads the header of a file that begins like this; None for another format."""
+    if start[:4] == b"RIFF":
+        return _webp if start[8:] == b"WEBP" else None
+    readers = ((b"\xff\xd8\xff", _jpeg), (PNG, _png), (b"BM", _bmp), (b"GIF87a", _gif), (b"GIF89a", _gif))
+    return next((reader for signature, reader in readers if start.startswith(signature)), None)
 
 
 def _jpeg(file: BinaryIO) -> ImageSize:
@@ -205,7 +244,7 @@ def _gif(file: BinaryIO) -> ImageSize:
 
 
 def _webp(file: BinaryIO) -> ImageSize:
-    name, length = struct.unpack("<4sI", file.read(8))
+    name, length = struct.unpack("<12x4sI", file.read(20))
     content = file.tell()
     if name == b"VP8 ":
         start_code, width, height = struct.unpack("<3x3sHH", file.read(10))

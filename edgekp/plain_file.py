@@ -29,13 +29,16 @@ def read_plain(path: str | Path, limit_bytes: int) -> bytes:
     """The bytes of a plain file.
 
     Raises:
-        OSError: As ``open_plain``, or the file is larger than ``limit_bytes``.
+        OSError: As ``open_plain``, or the file is larger than ``limit_bytes``, or than the system says.
     """
     with open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit_bytes:
             raise OSError(errno.EFBIG, f"{size >> 20} MB, at most {limit_bytes >> 20} MB are read")
-        return file.read()
+        data = file.read(size + 1)  # not all that comes: a file may grow meanwhile, or lie
+    if len(data) > size:
+        raise OSError(errno.EFBIG, "it grows while it is read")
+    return data
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgekp.cli import Commands, add_debug, input_size, key_values
 from edgekp.errors import RecipeError
+from edgekp.printable import printable
 
 DEFAULT_INPUT_HW = {"openpose": (368, 368)}
 FALLBACK_INPUT_HW = (256, 192)
@@ -51,7 +52,8 @@ def show_targets(arguments: argparse.Namespace) -> int:
         chosen = tuple(instance for instance in instances if instance.image.id in shown)
     sheet = target_sheet(chosen, spec, codec, skeleton)
     write_file(arguments.out, as_png(sheet))
-    print(f"{arguments.out}: {len(chosen)} of {len(instances)} instances, {sheet.shape[1]} x {sheet.shape[0]} pixels")
+    print(printable(f"{arguments.out}: {len(chosen)} of {len(instances)} instances, "
+                    f"{sheet.shape[1]} x {sheet.shape[0]} pixels"))
     return 0
 
 

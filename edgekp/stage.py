@@ -14,6 +14,7 @@ from edgekp.changed_files import change, files_below, first_changed
 from edgekp.contract import flatten
 from edgekp.errors import StageError
 from edgekp.json_file import MANIFEST_BYTES, parse_json, read_json
+from edgekp.printable import printable
 
 KEY_FILE = "stage.json"
 ADDED_LATER = ".hmac"  # a result is signed in its place
@@ -105,8 +106,8 @@ def _require_place(folder: Path) -> None:
 
 
 def say(line: str) -> None:
-    """Progress, for people: stderr, so that stdout stays the result."""
-    print(line, file=sys.stderr, flush=True)
+    """Progress, for people, one line: stderr, so that stdout stays the result."""
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def _plain(value: Any) -> Any:

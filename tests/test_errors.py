@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from edgekp import errors
-from edgekp.cli import Parser, add_debug, run
+from edgekp.cli import Parser, add_debug, input_size, run
 from edgekp.errors import DataError, EdgekpError, of_the_system, unknown_name
 
 PACKAGES = ("edgekp", "train", "optimize", "deploy", "eval")
@@ -224,6 +224,44 @@ def test_an_argument_with_a_line_break_does_not_make_two_lines(capsys: pytest.Ca
 def test_a_name_with_a_line_break_does_not_make_two_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(fails(DataError("a\nb.json: broken")), parser(), []) == 2
     assert capsys.readouterr().err == "tool: a\\nb.json: broken\n"
+
+
+@pytest.mark.parametrize("error", [DataError("\x1b[2J.json: broken"), OSError(errno.ENOENT, "none", "\x1b[2J"),
+                                   MemoryError("\x1b[2J"), KeyError("ours"), ValueError("\x1b[2J")],
+                         ids=lambda value: type(value).__name__)
+def test_no_error_writes_a_control_character(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(fails(error), parser(), []) == 2
+    assert all(line.isprintable() for line in capsys.readouterr().err.splitlines())
+
+
+SECRET = "hun ter'2\\"
+
+
+@pytest.mark.parametrize("argv", [
+    [f"rtsp://me:{SECRET}@host/live"], ["--camara", f"rtsp://me:{SECRET}@host/live"],
+    [f"--camara=rtsp://me:{SECRET}@host/live"], ["--threads", f"rtsp://me:{SECRET}@host/live"],
+    [f"--threads=rtsp://host/{SECRET}"], [f"-trtsp://me:{SECRET}@host"],
+    ["--kind", f"gst://rtspsrc user-pw={SECRET} !"],
+    ["--size", f"RTSP://me:{SECRET}@host"], [f"me:{SECRET}@host", f"http://host?pwd={SECRET}"],
+    ["show", f"--camara=rtsp://me:{SECRET}@host"], ["show", "--threads", f"rtsp://me:{SECRET}@host"],
+    [f"rtsp://me:{SECRET}@host", "show"]])
+def test_no_error_about_arguments_shows_a_password(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    made = parser()
+    for each in (made, made.add_subparsers().add_parser("show")):
+        each.add_argument("--threads", "-t", type=int)
+        each.add_argument("--kind", choices=["a", "b"])
+        each.add_argument("--size", type=input_size)
+    with pytest.raises(SystemExit):
+        run(lambda _: 0, made, argv)
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "error: " in told
+    assert not any(part in told for part in ("me:", "hun", "ter", "'2"))
+
+
+def test_an_argument_without_a_secret_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(lambda _: 0, parser(), ["stray", "rtsp://me:secret@host:554/live", "walk.mkv"])
+    assert "unrecognized arguments: stray rtsp://host:554/... walk.mkv; see" in capsys.readouterr().err
 
 
 def test_a_rename_names_both_places() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +46,11 @@ def examine_data(arguments: argparse.Namespace) -> int:
     from edgekp.doctor.examine import examine
     from edgekp.doctor.reading import read_sets
     from edgekp.doctor.report import text
+    from edgekp.stage import say
 
     _check_outputs(arguments)
     plan, skeleton = _plan(arguments)
-    print(f"reading {', '.join(map(str, arguments.labels))} and the images", file=sys.stderr)
+    say(f"reading {', '.join(map(str, arguments.labels))} and the images")
     sets = read_sets(arguments.labels, arguments.images, skeleton, plan, decode=not arguments.no_pixels)
     findings = examine(sets)
     unseen = _unseen(arguments)

@@ -73,7 +73,8 @@ def _foreign_names(data: DataSet) -> Iterator[tuple[str, str]]:
 
 
 def _lonely(names: tuple[str, ...]) -> list[str]:
-    return [name for name in names if side_of(name) and mirrored_name(name) not in names]
+    known = set(names)
+    return [name for name in names if side_of(name) and mirrored_name(name) not in known]
 
 
 def _bad_pairs(data: DataSet, category: Entry) -> Iterator[str]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from edgekp.errors import DataError
-from edgekp.image_header import FILE_LIMIT, image_size, is_cut_off, pixel_limit
+from edgekp.image_header import FILE_LIMIT, image_size, pixel_limit, why_not_decoded
 from edgekp.plain_file import read_plain
 from edgekp.sample import Image
 
@@ -71,8 +71,8 @@ def _look(path: Path, decode: bool) -> Picture:
 
 def _decoded(header: Picture, data: bytes) -> Picture:
     """The header's facts and those of the pixels; a damaged file is ``broken``."""
-    if is_cut_off(data):
-        return replace(header, state="broken", detail=f"cut off after {len(data)} bytes: the end marker is missing")
+    if reason := why_not_decoded(data, header.wh[0] * header.wh[1]):
+        return replace(header, state="broken", detail=reason)
     grey = _grey(data, min(header.wh))
     if grey is None:
         return replace(header, state="broken", detail="does not decode")

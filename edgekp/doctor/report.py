@@ -11,6 +11,7 @@ from pathlib import Path
 from edgekp.doctor.dataset import DataSet
 from edgekp.doctor.finding import SEVERITIES, Finding
 from edgekp.doctor.summary import line
+from edgekp.printable import printable
 
 WIDTH = 110
 
@@ -23,13 +24,14 @@ def text(sets: Sequence[DataSet], findings: Sequence[Finding], unseen: Sequence[
     """
     head = [f"{data.name}: {line(data)}" for data in sets] + [f"not looked at: {what}" for what in unseen]
     explained = [said for finding in findings for said in _explained(finding)]
-    return "\n".join([*head, "", *_table(findings), *explained, *[""] * bool(findings), verdict(findings)])
+    lines = [*head, "", *_table(findings), *explained, *[""] * bool(findings), verdict(findings)]
+    return "\n".join(map(printable, lines))
 
 
 def mending(path: Path, changes: dict[str, int]) -> str:
     """What ``--fix`` did."""
     said = [f"  {code}: {count} mended" for code, count in changes.items()] or ["  nothing that has one right answer"]
-    return "\n".join([f"{path}:", *said])
+    return "\n".join([printable(f"{path}:"), *said])
 
 
 def verdict(findings: Sequence[Finding]) -> str:
@@ -59,8 +61,9 @@ def _table(findings: Sequence[Finding]) -> list[str]:
 
 def _explained(finding: Finding) -> Iterator[str]:
     fault = finding.fault
-    yield f"\n{fault.code} ({fault.severity}, {finding.count}): {fault.what}"
+    yield ""
+    yield f"{fault.code} ({fault.severity}, {finding.count}): {fault.what}"
     for label, said in (("why", fault.why), ("mend", fault.mend)):
-        yield textwrap.fill(said, WIDTH, initial_indent=f"  {label:5}", subsequent_indent=" " * 7)
+        yield from textwrap.wrap(said, WIDTH, initial_indent=f"  {label:5}", subsequent_indent=" " * 7)
     for label, example in zip(("e.g.", "", ""), finding.examples, strict=False):
         yield f"  {label:5}{example}"

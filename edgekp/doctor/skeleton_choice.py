@@ -7,27 +7,39 @@ from typing import Any
 
 from edgekp.doctor.dataset import brief
 from edgekp.doctor.sides import mirrored_name, side_of
+from edgekp.errors import DataError
 from edgekp.skeletons import SKELETONS, Skeleton
 
 UNKNOWN = "unknown"
 USUAL_SIGMA = 0.072  # the median of COCO's
+MOST_KEYPOINTS = 1000  # of a skeleton that nobody named: MediaPipe's face, hands and body have 543
+FREE_CELLS, CELLS_PER_KEYPOINT = 1 << 19, 8  # of the table annotations x keypoints, and for each keypoint in the file
 
 
-def skeleton_of(document: Any) -> Skeleton:
-    """The known skeleton with a category's keypoint names, or with its flip pairs; else one called ``unknown``."""
+def skeleton_of(document: Any, where: str) -> Skeleton:
+    """The known skeleton with a category's keypoint names, or with its flip pairs; else one called ``unknown``.
+
+    Raises:
+        DataError: It would be so large that one long list makes a table of gigabytes; ``where`` names the file.
+    """
     categories = _objects(document, "categories")
     for category in categories:
         for skeleton in SKELETONS.values():
             if category.get("keypoints") == list(skeleton.keypoints) or _has_pairs_of(skeleton, category):
                 return skeleton
-    return _makeshift(categories, _usual_length(document))
-
-
-def _makeshift(categories: list[dict[str, Any]], length: int) -> Skeleton:
-    """Names and limbs of the category with as many keypoints as annotations have, and pairs of its left and right."""
     described = {len(names_of(category)): category for category in categories}
-    length = length or max(described, default=0)
-    category = described.get(length, {})
+    lengths = _lengths(document)
+    length = lengths.most_common(1)[0][0] if lengths else max(described, default=0)
+    annotations = len(_objects(document, "annotations"))
+    most = min(MOST_KEYPOINTS, (FREE_CELLS + CELLS_PER_KEYPOINT * _total(lengths)) // max(1, annotations))
+    if length > most:
+        raise DataError(f"{where}: {length} keypoints of no known skeleton, expected {most} at most for {annotations} "
+                        f"annotations that have {_total(lengths)} in all; name a skeleton with --skeleton")
+    return _makeshift(described.get(length, {}), length)
+
+
+def _makeshift(category: dict[str, Any], length: int) -> Skeleton:
+    """Names and limbs as a category says them, and pairs of its left and right."""
     names = tuple(map(brief, names_of(category))) or tuple(f"keypoint_{index}" for index in range(length))
     pairs = [(index, names.index(mirrored_name(name))) for index, name in enumerate(names)
              if side_of(name) == "left" and mirrored_name(name) in names]
@@ -58,11 +70,14 @@ def is_pair(pair: Any, first: int, last: int) -> bool:
             and all(type(index) is int and first <= index <= last for index in pair))
 
 
-def _usual_length(document: Any) -> int:
-    """How many keypoints most annotations have; 0 if none has any."""
-    lengths = Counter(len(found) // 3 for entry in _objects(document, "annotations")
-                      if isinstance(found := entry.get("keypoints"), list) and len(found) >= 3)
-    return lengths.most_common(1)[0][0] if lengths else 0
+def _lengths(document: Any) -> Counter[int]:
+    """How many annotations have how many keypoints; without those that have none."""
+    return Counter(len(found) // 3 for entry in _objects(document, "annotations")
+                   if isinstance(found := entry.get("keypoints"), list) and len(found) >= 3)
+
+
+def _total(lengths: Counter[int]) -> int:
+    return sum(length * count for length, count in lengths.items())
 
 
 def _objects(document: Any, section: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from edgekp.errors import DataError
 from edgekp.importers import FORMATS
 from edgekp.importers.found import Format, Reading, Wanted
 from edgekp.importers.to_coco import coco_document, default_box_factor
+from edgekp.printable import printable
 from edgekp.skeletons import skeleton_named
 from edgekp.stage import say
 
@@ -81,8 +82,8 @@ def import_labels(arguments: argparse.Namespace) -> int:
     _tell(reading, document)
     if prefix is None:
         say(f"import: the images are elsewhere; name their folder in the recipe: images = \"{reading.images}\"")
-    print(f"{arguments.out}: {len(document['images'])} images, {len(document['annotations'])} instances of "
-          f"{len(skeleton)} keypoints ('{skeleton.name}')")
+    print(printable(f"{arguments.out}: {len(document['images'])} images, {len(document['annotations'])} instances of "
+                    f"{len(skeleton)} keypoints ('{skeleton.name}')"))
     return 0
 
 

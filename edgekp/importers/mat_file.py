@@ -28,6 +28,7 @@ LARGEST_FILE = 1 << 30
 LARGEST_BYTES = 1 << 30  # of one unpacked variable: MPII's has 0.3 GB
 LARGEST_RATIO, FREE_BYTES = 100, 1 << 20  # unpacked over packed bytes, and what is granted to the smallest files
 LARGEST_CODE = 0xFFFF  # MATLAB stores texts as UTF-16
+MOST_DIMENSIONS = 32  # as NumPy before 2: the product of 200,000 of 31 bits would take minutes
 DEEPEST = 32  # structs in structs; MPII has 5
 NOTHING = (0, memoryview(b""))  # where an element is missing: a type that nobody expects
 
@@ -142,8 +143,10 @@ class _Reader:
             raise _Damage(f"an element of type {kind}, where {expected} was expected")
         return bytes(content)
 
-    def _integers(self, parts: Iterator[tuple[int, memoryview]]) -> list[int]:
+    def _integers(self, parts: Iterator[tuple[int, memoryview]], most: int = MOST_DIMENSIONS) -> list[int]:
         values = self._numbers(*next(parts, NOTHING))
+        if len(values) > most:
+            raise _Damage(f"{len(values)} numbers, where {most} at most were expected")
         if values.dtype.kind not in "iu":
             raise _Damage("fractions, where whole numbers were expected")
         integers: list[int] = values.tolist()
@@ -176,13 +179,15 @@ class _Reader:
         if kind in (UTF8, UTF16, UTF32):
             end = {"<": "le", ">": "be"}[self.order]
             return bytes(content).decode({UTF8: "utf-8", UTF16: f"utf-16-{end}", UTF32: f"utf-32-{end}"}[kind])
-        codes = self._integers(iter([(kind, content)])) if content else []
+        codes = self._integers(iter([(kind, content)]), len(content)) if content else []
         if not all(0 <= code <= LARGEST_CODE for code in codes):
             raise _Damage("a text of characters that do not exist")
         return "".join(map(chr, codes))
 
     def _array(self, parts: Iterator[tuple[int, memoryview]], dimensions: list[int]) -> Any:
         values = self._numbers(*next(parts, NOTHING))
-        if len(values) != math.prod(dimensions):
-            raise _Damage(f"{len(values)} numbers for {' x '.join(map(str, dimensions))}")
-        return values[0].item() if len(values) == 1 else values.reshape(dimensions, order="F")
+        try:
+            array = values.reshape(dimensions, order="F")
+        except ValueError as error:  # too few, too many, or beyond what an array can have
+            raise _Damage(f"{len(values)} numbers for {' x '.join(map(str, dimensions))}") from error
+        return array.item() if array.size == 1 else array

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deploy.runtime.camera.source import Wish, source_of
-from deploy.runtime.camera.stream import shown
+from edgekp.address import shown
 from edgekp.errors import CameraError
 from fuzz.target import Read, Target
 

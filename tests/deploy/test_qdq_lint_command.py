@@ -44,6 +44,16 @@ def test_an_error_for_the_target_exits_1_and_a_warning_0(
     assert main([path]) == 1  # for some target
 
 
+def test_a_node_cannot_forge_a_line_of_the_report(save: Callable[[onnx.ModelProto], str],
+                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    model = planted.relu_in_float(planted.onnxruntime())
+    model.graph.node[0].name = "\x1b[2J\nfixed   all is well"
+    assert main([save(model), "--target", "tensorrt"]) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert any(r"\x1b[2J\nfixed   all is well" in line for line in printed)
+    assert all(line.isprintable() and not line.startswith("fixed") for line in printed)
+
+
 def without_a_value(model: onnx.ModelProto) -> None:
     model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["nothing"]))
 

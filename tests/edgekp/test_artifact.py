@@ -252,6 +252,28 @@ def test_a_golden_vector_that_is_no_array_is_refused(folder: Path, content: byte
         verify_artifact(folder)
 
 
+class Attack:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_pickled_objects_among_golden_vectors_are_refused_and_not_run(folder: Path, tmp_path: Path) -> None:
+    vectors: dict[str, Any] = {**load_golden(folder / "golden.npz"), "scores": np.array([Attack(tmp_path / "ran")])}
+    np.savez(folder / "golden.npz", **vectors)
+    accept_files(folder)
+    with pytest.raises(ArtifactError, match="no golden vectors"):
+        verify_artifact(folder)
+    assert not (tmp_path / "ran").exists()
+    with np.load(folder / "golden.npz", allow_pickle=True) as careless:
+        assert careless["scores"] is not None
+    assert (tmp_path / "ran").exists()  # so that the attack is one
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04"])
 def test_golden_vectors_that_are_no_archive_are_refused(folder: Path, content: bytes) -> None:
     (folder / "golden.npz").write_bytes(content)

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edgekp.doctor.picture_file import look_at
 from edgekp.errors import DataError
-from edgekp.image_header import PIXEL_LIMIT_NAME, pixel_limit
+from edgekp.image_header import PIXEL_LIMIT, PIXEL_LIMIT_NAME, pixel_limit
 from edgekp.preprocess import read_image
 
 SIDE = 30_000
@@ -88,6 +89,44 @@ def test_the_environment_moves_the_limit_and_a_wrong_one_is_refused(
         monkeypatch.setenv(PIXEL_LIMIT_NAME, wrong)
         with pytest.raises(DataError, match=f"{PIXEL_LIMIT_NAME}=.*expected a number of pixels"):
             read_image(path)
+
+
+def of_scans(count: int, side: int, before: bytes = b"") -> bytes:
+    """A progressive JPEG of that size with one real scan and then empty ones."""
+    data = cv2.imencode(".jpg", PICTURE[..., 0], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    at, first = data.index(b"\xff\xc2") + 5, data.index(b"\xff\xda")
+    head = data[:at] + struct.pack(">HH", side, side) + data[at + 4:data.index(b"\xff\xda", first + 2)]
+    return head + before + b"\xff\xda\0\x08\x01\x01\0\x01\x3f\0\0" * (count - 1) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("before", [b"", b"\xff\x02\xff\xff", b"\xff\xd0stray", b"\xff\xff\xff", b"\xff\xfe\0\0",
+                                    b"\xff\xfe\0\x04\xff\xd9"])
+@pytest.mark.parametrize(("side", "scans"), [(9_999, 21), (9_999, 6_400), (1_000, 2_001)])
+def test_a_jpeg_of_more_scans_than_encoders_write_is_refused_in_milliseconds(
+        tmp_path: Path, side: int, scans: int, before: bytes) -> None:
+    """70 KB took OpenCV two minutes; no stray byte, fill, comment or odd marker hides a scan."""
+    path = tmp_path / "bomb.jpg"
+    path.write_bytes(of_scans(scans, side, before))
+    most = 20 * PIXEL_LIMIT // side**2
+    began = perf_counter()
+    with pytest.raises(DataError, match=rf"bomb\.jpg: a JPEG of {scans} scans, at most {most} are decoded at its size"):
+        read_image(path)
+    assert perf_counter() - began < 0.1
+    assert "scans" in look_at(tmp_path, ["bomb.jpg"], decode=True)["bomb.jpg"].detail
+
+
+def test_scans_of_thumbnails_and_of_what_cameras_append_are_not_counted(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit of pixels, where 20 may be: the 10 of a usual one, and 40 that no decoder goes through."""
+    monkeypatch.setenv(PIXEL_LIMIT_NAME, str(48 * 64))
+    path = tmp_path / "a.jpg"
+    usual = cv2.imencode(".jpg", PICTURE, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    assert usual.count(b"\xff\xda") == 10
+    path.write_bytes(usual)
+    expected = read_image(path)
+    path.write_bytes(usual[:2] + b"\xff\xe2" + struct.pack(">H", 42) + b"\xff\xda" * 20 + usual[2:]
+                     + b"\0\0" + b"\xff\xda\0\x02" * 20 + b"\xff\xd9")
+    np.testing.assert_array_equal(read_image(path), expected)
 
 
 @pytest.mark.parametrize("suffix", [".tiff", ".jp2", ".pgm", ".hdr", ".exr"])

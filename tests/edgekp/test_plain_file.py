@@ -10,6 +10,8 @@ import pytest
 
 from edgekp.plain_file import read_plain
 
+STATUS = Path("/proc/self/status")
+
 
 def test_a_plain_file_comes_in_whole_up_to_its_limit(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
@@ -25,6 +27,13 @@ def test_a_sparse_file_of_a_terabyte_is_refused_by_its_size(tmp_path: Path) -> N
     os.truncate(path, 1 << 40)
     with pytest.raises(OSError, match="1048576 MB, at most 16 MB"):
         read_plain(path, 16 << 20)
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="this system has no /proc")
+def test_a_file_that_is_longer_than_the_system_says_is_refused() -> None:
+    assert STATUS.stat().st_size == 0 < len(STATUS.read_bytes())
+    with pytest.raises(OSError, match="it grows while it is read"):
+        read_plain(STATUS, 10)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "socket", "link to a pipe", "missing"])

@@ -18,12 +18,13 @@ from edgekp.artifact import open_artifact
 from edgekp.atomic import write_file
 from edgekp.cli import Parser, add_debug, run
 from edgekp.errors import RecipeError
+from edgekp.printable import printable
 from edgekp.trial import survive
 
 
 def report(finding: Finding) -> str:
     state = "fixed" if finding.fixed else finding.severity
-    return f"{state:8}{finding.rule:23}{finding.node} ({finding.tensor}): {finding.why}"
+    return printable(f"{state:8}{finding.rule:23}{finding.node} ({finding.tensor}): {finding.why}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

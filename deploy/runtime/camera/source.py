@@ -10,6 +10,7 @@ from pathlib import Path
 from deploy.runtime.camera import gstreamer, stream, v4l2
 from deploy.runtime.camera.files import SUFFIXES, PictureFiles, open_video
 from deploy.runtime.camera.pictures import Capture
+from edgekp.address import shown
 from edgekp.errors import CameraError, is_utf8, unknown_name
 
 SCHEMES = ("csi", "gst", *stream.PORTS)
@@ -60,12 +61,11 @@ def source_of(name: str, wish: Wish) -> Source:
         CameraError: No source has such a name, or it cannot be asked for a size or a rate.
     """
     if (wish.size_wh is not None and min(wish.size_wh) < 1) or (wish.fps is not None and wish.fps <= 0):
-        raise CameraError(f"{stream.shown(name)}: expected a size and a rate above 0, found {wish.size_wh}, "
-                          f"{wish.fps}")
+        raise CameraError(f"{shown(name)}: expected a size and a rate above 0, found {wish.size_wh}, {wish.fps}")
     if not name or "\0" in name:
         raise CameraError("a camera without a name; expected such as 0, /dev/video0, csi://0, rtsp://HOST or a file")
     if not is_utf8(name):
-        raise CameraError(f"{stream.shown(name)}: a name that is not UTF-8, which OpenCV cannot open; rename it")
+        raise CameraError(f"{shown(name)}: a name that is not UTF-8, which OpenCV cannot open; rename it")
     scheme, separator, rest = name.partition("://")
     is_number = name.isdecimal() and len(name) < 5
     if is_number or (not separator and (name.startswith(("/dev/video", "/dev/v4l/")) or _is_device(Path(name)))):
@@ -75,19 +75,19 @@ def source_of(name: str, wish: Wish) -> Source:
         pipeline = gstreamer.csi_pipeline(rest, wish.size_wh, wish.fps)
         return Source(name, True, partial(gstreamer.open_pipeline, name, pipeline), gstreamer.CSI_HINT, wish)
     if wish:
-        raise CameraError(f"{stream.shown(name)}: only a camera, such as 0 or csi://0, can be asked for a size or "
+        raise CameraError(f"{shown(name)}: only a camera, such as 0 or csi://0, can be asked for a size or "
                           "a rate; leave out --size and --fps")
     if separator and scheme == "gst":
-        return Source(stream.shown(name), True, partial(gstreamer.open_pipeline, stream.shown(name),
-                                                        gstreamer.with_sink(rest)), gstreamer.GST_HINT)
+        return Source(shown(name), True, partial(gstreamer.open_pipeline, shown(name), gstreamer.with_sink(rest)),
+                      gstreamer.GST_HINT)
     if separator and scheme in stream.PORTS:
-        return Source(stream.shown(name), True, partial(stream.open_stream, name), stream.HINT)
+        return Source(shown(name), True, partial(stream.open_stream, name), stream.HINT)
     if separator:
-        raise CameraError(f"{stream.shown(name)}: {unknown_name('kind of camera', scheme, list(SCHEMES))}")
+        raise CameraError(f"{shown(name)}: {unknown_name('kind of camera', shown(scheme), list(SCHEMES))}")
     try:
         return _file(Path(name).expanduser())
     except (OSError, RuntimeError) as error:  # longer than a path can be, or the home of an unknown user
-        raise CameraError(f"{stream.shown(name)[:80]}: no file can have this name ({error.args[-1]}); "
+        raise CameraError(f"{shown(name)[:80]}: no file can have this name ({error.args[-1]}); "
                           "check it") from error
 
 

@@ -15,6 +15,7 @@ from deploy.runtime.detectors.layouts import LAYOUTS
 from edgekp import cli
 from edgekp.atomic import write_file
 from edgekp.preprocess import read_image
+from edgekp.printable import printable
 from edgekp.sample import Image
 
 BOX_COLOR = (0, 200, 255)
@@ -39,7 +40,7 @@ def main(arguments: argparse.Namespace) -> int:
     bgr = np.ascontiguousarray(read_image(arguments.image)[..., ::-1])
     found = detector.detect(bgr)
     detector.close()
-    print(detector.name)
+    print(printable(detector.name))
     for (x, y, w, h), score in zip(found.boxes_xywh, found.scores, strict=True):
         print(f"score {score:.3f}   x {x:7.1f}   y {y:7.1f}   width {w:7.1f}   height {h:7.1f} px")
     if arguments.out:

@@ -24,6 +24,7 @@ from edgekp.artifact import Artifact, open_artifact
 from edgekp.cli import run
 from edgekp.contract import Contract
 from edgekp.errors import ArtifactError
+from edgekp.printable import printable
 from edgekp.stage import say
 
 OpenEstimator = Callable[[Artifact, argparse.Namespace], Estimator]
@@ -94,5 +95,5 @@ def _tell(artifact: Artifact, camera: Camera, outputs: Outputs, done: int, *, to
     summary, counts = outputs.times.summary(perf_counter()), camera.counts
     stages = "  ".join(f"{stage.replace('_', ' ')} {ms['p50']:.2f}/{ms['p95']:.2f}"
                        for stage, ms in summary["ms"].items())
-    print(f"{artifact.folder}: {done} frames, {counts.dropped} dropped, {summary['fps']:.1f} fps; {stages} ms p50/p95",
-          file=sys.stderr if to_stderr else sys.stdout)
+    print(printable(f"{artifact.folder}: {done} frames, {counts.dropped} dropped, {summary['fps']:.1f} fps; "
+                    f"{stages} ms p50/p95"), file=sys.stderr if to_stderr else sys.stdout)

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from deploy.runtime.camera import Camera, CameraError, open_camera, quiet
 from deploy.runtime.camera.capture import FILE_QUEUE
+from deploy.runtime.camera.files import open_video
 from deploy.runtime.camera.pictures import FileClock
 from deploy.runtime.camera.source import Source
 from deploy.runtime.frame import Frame
+from edgekp.image_header import PIXEL_LIMIT_NAME
 from tests.deploy.camera.scripted import BADS, GOOD, HANG, Raise, Script, Wait, serial_of
 
 SHARED = Path(os.environ.get("EDGEKP_DATA", "/nowhere")) / "video"
@@ -191,6 +193,40 @@ def test_one_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
         assert camera.next() is None
     assert frame is not None
     assert frame.bgr.tolist() == [[[7, 7, 7]] * 6] * 4
+
+
+def test_a_video_of_too_many_pixels_is_refused_before_a_picture_is_decoded(
+        video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PIXEL_LIMIT_NAME, str(64 * 48))
+    with open_camera(str(video)) as camera:
+        assert camera.next() is not None
+    monkeypatch.setenv(PIXEL_LIMIT_NAME, str(64 * 48 - 1))
+    with pytest.raises(CameraError, match=rf"grey\.avi: its pictures have 64 x 48 .*most 3,071.*{PIXEL_LIMIT_NAME}"):
+        open_camera(str(video))
+    monkeypatch.setenv(PIXEL_LIMIT_NAME, "many")
+    with pytest.raises(CameraError, match="expected a number of pixels"):
+        open_camera(str(video))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".gif", ".webp"])
+def test_a_picture_under_the_name_of_a_video_is_held_against_the_limits_of_pictures(
+        tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "walk.mp4"
+    path.write_bytes(cv2.imencode(suffix, np.full((48, 64, 3), 7, np.uint8))[1].tobytes())
+    assert open_video(path).isOpened()  # type: ignore[attr-defined]
+    monkeypatch.setenv(PIXEL_LIMIT_NAME, str(64 * 48 - 1))
+    monkeypatch.setattr(cv2, "VideoCapture", None)
+    with pytest.raises(CameraError, match=r"walk\.mp4: its header claims 64 x 48 pixels"):
+        open_video(path)
+
+
+def test_a_picture_without_a_known_header_under_the_name_of_a_video_is_held_against_the_limit(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "walk.mp4"
+    path.write_bytes(cv2.imencode(".tiff", np.full((48, 64, 3), 7, np.uint8))[1].tobytes())
+    monkeypatch.setenv(PIXEL_LIMIT_NAME, str(64 * 48 - 1))
+    with pytest.raises(CameraError, match="its pictures have 64 x 48 pixels"):
+        open_video(path)
 
 
 @given(st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=8), min_size=1, max_size=4),

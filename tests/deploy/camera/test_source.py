@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from deploy.runtime.camera import CameraError, gstreamer, open_camera, stream
 from deploy.runtime.camera.source import Wish, source_of
+from edgekp.address import shown
 
 BUILT_WITH = "  Video I/O:\n    FFMPEG:          {}\n      avcodec: YES\n    GStreamer:       {}\n    v4l/v4l2: YES\n"
 
 
-@pytest.mark.parametrize(("name", "shown", "live"), [
+@pytest.mark.parametrize(("name", "told", "live"), [
     ("0", "/dev/video0", True), ("12", "/dev/video12", True), ("/dev/video2", "/dev/video2", True),
     ("/dev/v4l/by-id/usb-cam", "/dev/v4l/by-id/usb-cam", True), ("csi://1", "csi://1", True),
     ("rtsp://host:554/live", "rtsp://host:554/...", True), ("rtsp://host", "rtsp://host/...", True),
@@ -29,9 +30,9 @@ BUILT_WITH = "  Video I/O:\n    FFMPEG:          {}\n      avcodec: YES\n    GSt
     ("gst://videotestsrc ! videoconvert", "gst://videotestsrc ...", True), ("walk.mkv", "walk.mkv", False),
     ("/dev/shm/walk.mkv", "/dev/shm/walk.mkv", False), ("picture.JPG", "picture.JPG", False),
 ])
-def test_a_name_says_what_it_is(name: str, shown: str, live: bool) -> None:
+def test_a_name_says_what_it_is(name: str, told: str, live: bool) -> None:
     source = source_of(name, Wish())
-    assert (source.shown, source.live) == (shown, live)
+    assert (source.shown, source.live) == (told, live)
 
 
 @pytest.mark.parametrize(("name", "why"), [
@@ -41,6 +42,7 @@ def test_a_name_says_what_it_is(name: str, shown: str, live: bool) -> None:
     ("rstp://host/live", "no kind of camera 'rstp'; did you mean 'rtsp'"),
     ("nowhere.mp4", "nowhere.mp4: no such file; expected a video, a folder of pictures, or a camera such as 0"),
     ("rtsp:/user:secret@host/live", "no such file; .* rtsp://HOST/PATH"),
+    ("user:secret@rtsp://host", "not shown because of a password"),
     ("/dev/videortsp://user:secret@host", "no kind of camera '/dev/videortsp'"),
     ("csi://rtsp://user:secret@host", "expected the number of a sensor"),
     ("csi://" + "9" * 5000, "expected the number of a sensor"), ("9" * 5000, "no file can have this name"),
@@ -64,17 +66,26 @@ secrets = st.one_of(st.text(printable, min_size=6, max_size=14), st.from_regex(r
 @given(user=secrets, password=secrets, template=st.sampled_from([
     "rtsp://{}:{}@host:554/live", "rtsp://{}:{}@host", "http://host/video?user={}&pwd={}", "rtsp://host/{}/{}/1",
     "rtsp://host/live?user={}@{}", "rtsp://host#{}@{}",
-    "{}:{}@host/live", "rtsp:/{}:{}@host/live", "rstp://{}:{}@host/live", "rtsp://{}{}@host@host/x@y",
+    "{}:{}@host/live", "{}:{}@host://live", "rtsp:/{}:{}@host/live", "rstp://{}:{}@host/live", "rtsp://{}{}@host@host/x@y",
     'gst://rtspsrc location="rtsp://{}:{}@host" ! decodebin', "gst://rtspsrc user-id={} user-pw={} ! decodebin",
 ]))
 @settings(max_examples=150, deadline=None)
 def test_a_password_is_never_shown_whatever_is_in_it(user: str, password: str, template: str) -> None:
     name = template.format(user, password)
-    shown = stream.shown(name)
-    assert user not in shown
-    assert password not in shown
+    told = shown(name)
+    assert user not in told
+    assert password not in told
     for part in password.replace("@", "/").replace(":", "/").replace("?", "/").replace("#", "/").split("/"):
-        assert len(part) < 4 or part not in shown  # not cut in pieces either
+        assert len(part) < 4 or part not in told  # not cut in pieces either
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64, "é" * 64])
+def test_a_host_that_cannot_be_one_is_one_line_at_once(host: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(CameraError, match=r"rtsp://.*: nobody answers at port \d+ \(.*\); ") as caught:
+        open_camera(f"rtsp://me:secret@{host}/x")
+    assert time.monotonic() - start < 5
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("password", ["secret", "sec@ret", "sec/ret", "sec:ret", "sec?ret"])

@@ -89,6 +89,16 @@ def test_a_mended_copy_is_healthy(case: Case, doctor: Doctor, capsys: pytest.Cap
     assert capsys.readouterr().out.endswith("nothing found\n")
 
 
+def test_a_file_whose_name_is_no_text_is_looked_through_as_any_other(
+        case: Case, doctor: Doctor, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plant(case, "area 0")
+    (case.folder / "n\udcffm.json").write_text(json.dumps(case.train))
+    assert doctor("--html", tmp_path / "p.html", "--json", tmp_path / "f.json", files=("n\udcffm",)) == 1
+    for said in (capsys.readouterr().out, (tmp_path / "p.html").read_text(encoding="utf-8")):
+        assert r"n\udcffm.json: annotation 1" in said
+    assert json.loads((tmp_path / "f.json").read_text())[0]["examples"][0].startswith(r"n\udcffm.json: ")
+
+
 @pytest.mark.parametrize("option", ["--fix", "--html", "--json"])
 def test_what_is_looked_through_is_never_written_over(case: Case, doctor: Doctor, option: str,
                                                       capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from edgekp.doctor.dataset import DataSet, brief, first_rows, number
 from edgekp.doctor.skeleton_choice import UNKNOWN, skeleton_of
 from edgekp.doctor.summary import line, summary_of
 from edgekp.doctor.values import is_normalised
+from edgekp.errors import DataError
 from edgekp.skeletons import COCO17, IBUG68, Skeleton
 from tests.edgekp.doctor.healthy import Case
 from tests.edgekp.doctor.planted import person, set_keypoint
@@ -70,7 +71,7 @@ def test_values_are_short_and_printable(value: Any, said: str) -> None:
     ([(0.1, 0.2), (0.5, 0.5)], False)])  # two may lie in the first pixel
 def test_fractions_are_told_from_pixels(xy: list[tuple[float, float]], expected: bool) -> None:
     keypoints = [value for x, y in xy for value in (x, y, 2)] + [0, 0, 0]
-    skeleton = skeleton_of({"annotations": [{"keypoints": keypoints}]})
+    skeleton = skeleton_of({"annotations": [{"keypoints": keypoints}]}, "set")
     data = DataSet("set", {"annotations": [{"keypoints": keypoints}]}, Path(), skeleton)
     np.testing.assert_array_equal(is_normalised(data), [expected])
 
@@ -122,17 +123,33 @@ def test_limbs_that_leave_out_the_last_keypoint_still_count_from_1(case: Case) -
     ({"keypoints": [f"k{i}" for i in range(68)], "flip_pairs": [list(pair) for pair in IBUG68.flip_pairs]}, "ibug68"),
     ({"keypoints": [f"k{i}" for i in range(68)], "flip_pairs": [[0, 16]]}, UNKNOWN), ({}, UNKNOWN)])
 def test_a_skeleton_is_known_by_its_names_or_its_pairs(category: dict[str, Any], name: str) -> None:
-    assert skeleton_of({"categories": [category]}).name == name
+    assert skeleton_of({"categories": [category]}, "set").name == name
 
 
 def test_an_unknown_skeleton_is_what_the_file_says_of_it() -> None:
     category = {"keypoints": ["tail", "left_paw", "right_paw"], "skeleton": [[1, 2], [1, 3], [0, 9]]}
-    skeleton = skeleton_of({"categories": [category], "annotations": [{"keypoints": [0] * 9}]})
+    skeleton = skeleton_of({"categories": [category], "annotations": [{"keypoints": [0] * 9}]}, "set")
     assert skeleton.keypoints == ("tail", "left_paw", "right_paw")
     assert skeleton.limbs == ((0, 1), (0, 2))
     assert skeleton.flip_pairs == ((1, 2),)
-    longer = skeleton_of({"categories": [category], "annotations": [{"keypoints": [0] * 12}]})
+    longer = skeleton_of({"categories": [category], "annotations": [{"keypoints": [0] * 12}]}, "set")
     assert (len(longer), longer.flip_pairs) == (4, ())
+
+
+@pytest.mark.parametrize(("length", "bare", "most", "fits"), [
+    (1001, 0, 1000, 1000), (5000, 11_000, 51, 47), (99, 11_000, 47, 47)])
+def test_one_long_list_makes_no_table_of_all_annotations(length: int, bare: int, most: int, fits: int) -> None:
+    """64 KB of JSON took gigabytes and minutes."""
+    labels = [{"keypoints": [0] * 3 * length}] + [{}] * bare
+    for document in ({"annotations": labels}, {"categories": [{"keypoints": ["a"] * length}], "annotations": labels}):
+        with pytest.raises(DataError, match=rf"^a\.json: {length} keypoints.*expected {most} at most.*--skeleton$"):
+            skeleton_of(document, "a.json")
+    assert len(skeleton_of({"annotations": [{"keypoints": [0] * 3 * fits}] + [{}] * bare}, "a.json")) == fits
+
+
+def test_a_large_file_that_holds_its_keypoints_is_looked_through() -> None:
+    labels = [{"keypoints": [0] * 3 * 133}] * 20_000 + [{}] * 40_000
+    assert len(skeleton_of({"annotations": labels}, "a.json")) == 133
 
 
 def test_the_summary_counts_what_is_there() -> None:
