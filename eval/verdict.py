@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -12,6 +13,8 @@ from xml.etree import ElementTree
 
 from edgekp.atomic import write_file
 from edgekp.errors import EdgekpError
+from edgekp.printable import printable
+from edgekp.whole_line import append_whole
 
 Outcome = Literal["pass", "undecided", "fail"]
 ORDER: tuple[Outcome, ...] = ("pass", "undecided", "fail")  # from best to worst
@@ -21,7 +24,7 @@ SPELLED: dict[Outcome, str] = {"pass": "pass", "undecided": "undecided", "fail":
 
 @dataclass(frozen=True)
 class Verdict:
-    """One gate's judgement of one candidate.
+    """One gate's judgement of one candidate. Its texts are one printable line each, whatever names are in them.
 
     Attributes:
         gate: what was judged: ``AP``, ``nme``, ``latency``.
@@ -39,6 +42,10 @@ class Verdict:
     reason: str
     numbers: dict[str, Any]
     binding: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("gate", "subject", "change", "reason"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
     @property
     def spelled(self) -> str:
@@ -104,8 +111,8 @@ def append_line(path: Path, verdicts: Sequence[Verdict]) -> None:
     line = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **as_json(verdicts)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        with path.open("ab", buffering=0) as file:
+            append_whole(file, (json.dumps(line, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise EdgekpError(f"{path}: cannot be written ({error.strerror})") from error
 
@@ -128,4 +135,5 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    """As text that begins no other cell, code, link, picture or HTML."""
+    return re.sub(r"([\\`\[<|])", r"\\\1", text)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -16,19 +13,9 @@ from deploy.runtime.frame import Frame
 from deploy.runtime.loop.json_lines import as_line, json_lines
 from deploy.runtime.loop.video_file import VideoFile
 from edgekp.errors import CameraError, DataError
+from tests.full_disk import files_of_at_most
 
 HW = (48, 64)
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """No file of this process grows beyond that: the same short writes and errors that a full disk gives."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def frame(number: int) -> Frame:
@@ -65,9 +52,11 @@ def test_a_video_that_does_not_fit_is_refused_and_the_one_before_stays(tmp_path:
     with pytest.raises(DataError, match="frames could be written, as on a full disk"), files_of_at_most(len(before)):
         record(path, 40)
     assert path.read_bytes() == before
+    left = {found for found in tmp_path.iterdir() if found != path}
     record(path, 7)
     assert frames_in(path) == 7
-    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+    assert {found for found in tmp_path.iterdir() if found != path} == left
+    assert all(frames_in(found) for found in left)
 
 
 def test_a_video_without_its_index_is_not_left_on_the_full_disk(tmp_path: Path) -> None:
@@ -77,12 +66,12 @@ def test_a_video_without_its_index_is_not_left_on_the_full_disk(tmp_path: Path) 
 
 
 def test_a_video_that_cannot_be_begun_leaves_the_one_before(tmp_path: Path) -> None:
-    path = tmp_path / "out.mp4"
-    record(path, 3)
-    (tmp_path / "out.partial.mp4").mkdir()
-    with pytest.raises(DataError, match="OpenCV cannot write it"):
+    path = tmp_path / f"{'o' * (255 - len('.mp4'))}.mp4"  # as long as a name may be
+    (tmp_path / "out.mp4").write_bytes(b"a video")
+    (tmp_path / "out.mp4").rename(path)
+    with pytest.raises(DataError, match="cannot be written"):
         record(path, 3)
-    assert frames_in(path) == 3
+    assert path.read_bytes() == b"a video"
 
 
 def test_a_video_is_kept_when_something_else_goes_wrong(tmp_path: Path) -> None:
@@ -100,6 +89,35 @@ def test_what_was_recorded_has_the_name_only_at_the_end(tmp_path: Path) -> None:
         video.write(frame(0).bgr)
         assert [found.name for found in tmp_path.iterdir()] == ["out.partial.mp4"]
     assert [found.name for found in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_recording_that_was_killed_is_not_overwritten_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / "out.partial.mp4").write_bytes(b"what is left of an hour")
+    record(tmp_path / "out.mp4", 2)
+    assert (tmp_path / "out.partial.mp4").read_bytes() == b"what is left of an hour"
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["out.mp4", "out.partial.mp4"]
+
+
+def test_of_two_recordings_of_one_name_each_is_whole_and_the_last_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "out.avi"
+    with VideoFile(path, 30.0) as first:
+        first.write(frame(0).bgr)
+        record(path, 3)
+        assert frames_in(path) == 3
+        first.write(frame(1).bgr)
+    assert frames_in(path) == 2
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_video_is_on_the_disk_before_it_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = []
+
+    def fsync(descriptor: int) -> None:
+        flushed.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, (tmp_path / "out.mp4").exists()))
+
+    monkeypatch.setattr("os.fsync", fsync)
+    record(tmp_path / "out.mp4", 2)
+    assert flushed == [("out.partial.mp4", False)]
 
 
 def test_without_a_frame_there_is_no_video(tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from edgekp.errors import EdgekpError
 from eval.__main__ import main
+from eval.verdict import Verdict, append_line
+from tests.full_disk import files_of_at_most
 
 
 def gate(baseline: Path, candidate: Path, data: Path, *options: str | Path) -> int:
@@ -78,6 +81,17 @@ def test_a_history_grows_by_a_line_and_decides_nothing(toy_artifact: Callable[..
     assert [line["verdict"] for line in lines] == ["fail", "pass"]
     assert lines[0]["gates"][0]["numbers"]["loss"] > 0
     assert lines[0]["time"] <= lines[1]["time"]
+
+
+def test_a_history_has_no_half_line_after_a_full_disk(tmp_path: Path) -> None:
+    history, verdicts = tmp_path / "h.jsonl", [Verdict("AP", "int8", "pass", "0.7 -> 0.7", "no drop", {})]
+    append_line(history, verdicts)
+    line = history.read_text()
+    with pytest.raises(EdgekpError, match=r"h\.jsonl: cannot be written"), files_of_at_most(len(line) + 40):
+        append_line(history, verdicts)
+    assert history.read_text() == line
+    append_line(history, verdicts)
+    assert [json.loads(entry)["verdict"] for entry in history.read_text().splitlines()] == ["pass", "pass"]
 
 
 def test_a_drop_at_the_budget_is_undecided(toy_artifact: Callable[..., Path], toy_data: Callable[..., Path],

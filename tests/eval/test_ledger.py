@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -26,7 +28,9 @@ from eval.latency_gate import judge_evidence
 from eval.ledger import KEY_VARIABLE, judge_ledger, ledger_key, read_ledger, seals_of, write_ledger
 from eval.machine_stamp import Machine, Reading
 from eval.recipe_gate import gate_run
+from eval.verdict import as_junit, as_lines, as_markdown
 from tests.eval.latency_numbers import BOARD, evidence, times
+from tests.stages import leave_stage
 
 KEY = b"a secret of the board and of CI"
 SLOWER = [1.11, 1.1, 1.12, 1.1, 1.09]
@@ -105,6 +109,21 @@ def test_with_a_key_only_its_own_signature_passes(ledger: Callable[..., Path], p
                                                   written: bytes | None, word: str) -> None:
     with pytest.raises(EdgekpError, match=word):
         read_ledger(ledger(key=written), *pair, KEY)
+
+
+def test_a_board_cannot_write_into_the_reports(ledger: Callable[..., Path], pair: tuple[Path, Path]) -> None:
+    board = "x\x1b[2J\n| **pass** | ![](//h/p) <b> `c` \\| [l](//h) \ufffe"
+    found = judge_ledger(read_ledger(ledger(stamp=replace(BOARD, board=board)), *pair))
+    assert as_lines([found]).isprintable()
+    case = ElementTree.fromstring(as_junit([found])).find("testcase/system-out")
+    assert case is not None
+    assert case.text == f"{found.change}: {found.reason}"
+    assert r"recorded on x\x1b[2J\n| **pass** | ![](//h/p) <b> `c` \| [l](//h) \ufffe (ledger" in case.text
+    row = as_markdown([found]).splitlines()[4:]
+    assert len(row) == 1
+    begins_something = re.sub(r"\\.", "", row[0])  # CommonMark: a backslash makes the next character plain
+    assert begins_something.count("|") == 6
+    assert not set("[<`") & set(begins_something)
 
 
 def faster(document: dict[str, Any]) -> None:
@@ -359,7 +378,7 @@ def test_a_recipe_may_name_the_ledger_of_its_board(
     folder = tmp_path / "runs/toy/export/cpu"
     models = [toy_artifact(name, 0.1, into=folder) for name in ("float", "int8")]
     (folder / "models.json").write_text('{"models": ["float", "int8"]}')
-    (folder / "stage.json").write_text("{}")
+    leave_stage(folder)
     Path("toy.toml").write_text(RECIPE)
     recipe = load_recipe(Path("toy.toml"))
     with pytest.raises(EdgekpError, match=r"board.json: no such file"):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from deploy.runtime.frame import Frame
 from deploy.runtime.people.track import Person
 from edgekp.errors import DataError
+from edgekp.whole_line import append_whole
 
 DECIMALS_PX, DECIMALS_SCORE = 3, 4
 
@@ -72,16 +72,4 @@ def json_lines(path: str) -> Iterator[JsonLines]:
         except OSError as error:
             raise DataError(f"--json {path}: cannot be written ({error.strerror}); name a file in a folder that "
                             "exists") from error
-        yield JsonLines(path, lambda line: _append(file, line.encode()))
-
-
-def _append(file: FileIO, line: bytes) -> None:
-    """The whole line or, on a disk that is full, none of it: one ``write`` may take a part and say so by a number."""
-    start, written = file.tell() if file.seekable() else None, 0
-    try:
-        while written < len(line):
-            written += file.write(line[written:])
-    except OSError:
-        if start is not None:
-            file.truncate(start)
-        raise
+        yield JsonLines(path, lambda line: append_whole(file, line.encode()))

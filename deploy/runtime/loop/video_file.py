@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import TracebackType
 
@@ -19,7 +20,8 @@ class VideoFile:
     """Frames of one size, that of the first; those of another size are fitted into it. Opened by the first frame.
 
     They go into ``NAME.partial.mp4``, which takes the name at the end, if the last of them can be read from it: OpenCV
-    closes a file without a word on a disk that is full. The video that had the name stays until then.
+    closes a file without a word on a disk that is full. The video that had the name stays until then. Where a partial
+    one is there already, of a recording that was killed or still goes on, it is ``NAME.partial-2.mp4``, and so on.
     """
 
     def __init__(self, path: Path, fps: float | None) -> None:
@@ -29,7 +31,7 @@ class VideoFile:
             raise DataError(f"--save {path}: a name that is not UTF-8, which OpenCV cannot write; name another file")
         if not path.parent.is_dir():
             raise DataError(f"--save {path}: there is no folder {path.parent}; make it, or name another file")
-        self._path, self._partial = path, path.with_suffix(f".partial{path.suffix}")
+        self._path = self._partial = path
         self._fps, self._frames = fps or USUAL_FPS, 0
         self._writer: cv2.VideoWriter | None = None
         self._hw = (0, 0)
@@ -51,8 +53,14 @@ class VideoFile:
     def _open(self, bgr: Image) -> None:
         self._hw = (bgr.shape[0], bgr.shape[1])
         code = cv2.VideoWriter.fourcc(*FOURCC[self._path.suffix.lower()])
+        try:
+            self._partial = _new_partial(self._path)
+        except OSError as error:
+            raise DataError(f"--save {self._path}: cannot be written ({error.strerror}); is there space, and may you "
+                            "write there?") from error
         writer = cv2.VideoWriter(str(self._partial), code, self._fps, self._hw[::-1])
         if not writer.isOpened():
+            self._partial.unlink(missing_ok=True)
             raise DataError(f"--save {self._path}: OpenCV cannot write it; is there space, and may you write there?")
         self._writer = writer
 
@@ -65,6 +73,7 @@ class VideoFile:
             return
         self._writer.release()
         if _has_frames(self._partial, self._frames):
+            _flush(self._partial)
             self._partial.replace(self._path)
             return
         if not _has_frames(self._partial, 1):  # an MP4 without its index
@@ -75,6 +84,24 @@ class VideoFile:
     def _unwritten(self) -> DataError:
         return DataError(f"--save {self._path}: not all of {self._frames} frames could be written, as on a full disk; "
                          "make room, or name a file elsewhere")
+
+
+def _new_partial(path: Path) -> Path:
+    """An empty file beside it under the first name that nobody has."""
+    number = 1
+    while True:
+        partial = path.with_suffix(f".partial{f'-{number}' if number > 1 else ''}{path.suffix}")
+        try:
+            partial.touch(exist_ok=False)
+            return partial
+        except FileExistsError:
+            number += 1
+
+
+def _flush(path: Path) -> None:
+    """Put its content on the disk, so that a power failure after the renaming finds it there."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _has_frames(path: Path, frames: int) -> bool:
