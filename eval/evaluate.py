@@ -19,11 +19,13 @@ from edgekp.data_digest import data_digest
 from edgekp.data_folder import locate
 from edgekp.errors import StageError
 from edgekp.json_file import read_json
+from edgekp.manifest import MANIFEST
 from edgekp.recipe import Data, Recipe
 from edgekp.sample import Float
 from edgekp.skeleton_file import skeleton_digest
 from edgekp.skeletons import skeleton_named
 from edgekp.stage import Key, require_stage, run_stage, say
+from edgekp.stage_results import listed_models, stage_entry
 from eval.ground_truth import GroundTruth, read_ground_truth
 from eval.latency import machine, percentiles_ms, time_in_fresh_process
 from eval.metrics import interval_of, measurable, measure, measure_keypoints, metrics_for
@@ -68,17 +70,29 @@ def evaluate_run(recipe: Recipe, target: str, force: bool = False) -> Path:
 
 
 def run_models(recipe: Recipe, target: str) -> dict[str, Artifact]:
-    """The exported models of a run by name, in the order of their making; the float baseline is the first."""
-    folder = require_stage(recipe.run_folder / "export" / target, f"make export TARGET={target}")
-    listed = read_json(folder / "models.json")
-    names = listed.get("models") if isinstance(listed, dict) else None
-    if not isinstance(names, list) or not names:
-        raise StageError(f"{folder}/models.json: lists no models; run: make export TARGET={target} ARGS=--force")
-    models = {str(name): verify_artifact(folder / str(name)) for name in names}
+    """The exported models of a run by name, in the order of their making; the float baseline is the first.
+
+    Raises:
+        StageError: They are not there, or a checkpoint is no longer the one that was exported.
+    """
+    command = f"make export TARGET={target}"
+    folder = require_stage(recipe.run_folder / "export" / target, command)
+    names = listed_models(folder, command)
+    _require_same_checkpoints(recipe.run_folder, names, folder, command)
+    models = {name: verify_artifact(folder / name) for name in names}
     baseline = next(iter(models.values()))
     for artifact in models.values():
         require_same_contract(baseline, artifact)
     return models
+
+
+def _require_same_checkpoints(run: Path, names: list[str], exported: Path, command: str) -> None:
+    """Refuse artifacts of checkpoints that were replaced since; a machine that only measures has no checkpoints."""
+    inputs = stage_entry(exported, command)["inputs"]
+    for name, folder in zip(names, [run / "train", *(run / "optimize" / name for name in names[1:])], strict=True):
+        if (folder / MANIFEST).is_file() and sha256(folder / MANIFEST) != inputs.get(name):
+            raise StageError(f"{exported / name}: exported from another checkpoint than that in {folder}; "
+                             f"run: {command}")
 
 
 def validation_sets(data: Data, run: Path) -> list[ValidationSet]:

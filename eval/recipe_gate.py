@@ -25,13 +25,12 @@ from eval.ledger import Ledger, judge_ledger, ledger_key, read_ledger
 from eval.verdict import Verdict, as_json, as_markdown
 
 VERSION = 3
-FILES = ("gate.json", "gate.md")
 
 
 def gate_run(recipe: Recipe, target: str, force: bool = False) -> list[Verdict]:
     """Verdicts on the run's models, judged anew only if something they rest on has changed.
 
-    Also puts gate.json and gate.md beside the metrics, in ``runs/R/eval``.
+    They are also in gate.json and gate.md, in ``runs/R/gate``.
     """
     models = run_models(recipe, target)
     ledger = _ledger(recipe, models)
@@ -45,8 +44,6 @@ def gate_run(recipe: Recipe, target: str, force: bool = False) -> list[Verdict]:
     folder = recipe.run_folder / "gate"
     key = Key("gate", VERSION, settings, inputs)
     run_stage(folder, key, lambda scratch: _judge(scratch, recipe, evaluated, models, ledger), force=force)
-    for name in FILES:
-        write_file(evaluated / name, (folder / name).read_bytes())
     return [Verdict(**entry) for entry in read_json(folder / "gate.json")["gates"]]
 
 

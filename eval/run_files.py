@@ -13,12 +13,14 @@ from edgekp.json_file import read_json
 from edgekp.recipe import Data, Eval
 from edgekp.skeletons import skeleton_named
 from edgekp.stage import KEY_FILE, require_stage
+from edgekp.stage_results import stage_entry
 from edgekp.strict import strict
 from eval.evaluate import predictions_file, stored_results, validation_sets
 from eval.ground_truth import GroundTruth, read_ground_truth
 from eval.results import Scored, lay_beside
 
 Record = dict[str, Any]
+NOT_MEASURED = ("ledger", "model train")  # what a gate or a waterfall rests on beside what was measured
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class RunFiles:
 
     Attributes:
         records: those of metrics.json; the first is the float baseline's.
-        gates: what gate.json holds, or None where the gate has not run since the models were measured.
+        gates: what gate.json holds, or None where the gate has not judged what was measured.
         histories: of each model that was trained, epoch by epoch.
         reports: what each step of optimization said of itself, by the model it made.
         waterfall: where points went between the first and the last model, or None where nobody looked.
@@ -82,35 +84,47 @@ def eval_command(run: Path) -> str:
 
 
 def read_run(run: Path) -> RunFiles:
-    """Gather a run's files.
+    """Gather a run's files, each as its stage wrote it.
 
     Raises:
-        StageError: The run has not been evaluated; the message names the command that does.
+        StageError: The run has not been evaluated, or a file has changed since; the message names the command.
     """
     evaluated = require_stage(run / "eval", eval_command(run))
-    if not (evaluated / "metrics.json").is_file():
-        raise StageError(f"{evaluated}/metrics.json: not there; run: {eval_command(run)} ARGS=--force")
     records = read_json(evaluated / "metrics.json")
-    key = read_json(evaluated / KEY_FILE)
-    settings = key["settings"]
-    optimized = [str(model) for model in dict.fromkeys(record["model"] for record in records)][1:]
-    folders = {records[0]["model"]: run / "train"} | {name: run / "optimize" / name for name in optimized}
-    stages = {"train": run / "train"} | {f"optimize {name}": run / "optimize" / name for name in optimized}
-    stages |= {"export": run / "export" / settings["target"], "eval": evaluated, "gate": run / "gate"}
+    key = stage_entry(evaluated, eval_command(run), "eval", "data", "target")
+    settings, made = key["settings"], {records[0]["model"]: "train"}
+    made |= {record["model"]: f"optimize {record['model']}" for record in records if record["model"] not in made}
+    kept = _kept({"train": (run / "train", "make train"),
+                  **{stage: (run / "optimize" / name, "make optimize") for name, stage in list(made.items())[1:]},
+                  "export": (run / "export" / settings["target"], f"make export TARGET={settings['target']}"),
+                  "eval": (evaluated, eval_command(run)), "gate": (run / "gate", eval_command(run))})
+    explained = _kept({"waterfall": (run / "waterfall", "make report")})
+    measured = key["inputs"] | {f"predictions {path.stem}": sha256(path)
+                                for path in (evaluated / "predictions").glob("*.json")}
+    folders = {name: kept[stage][0] for name, stage in made.items() if stage in kept}
     return RunFiles(
         run, strict(Eval, settings["eval"], "eval"), strict(Data, _without_none(settings["data"]), "data"),
-        settings["target"], records, _if_there(evaluated / "gate.json"),
+        settings["target"], records, _of_these(kept.get("gate"), "gate.json", settings, measured),
         _all_there({name: folder / "history.json" for name, folder in folders.items()}),
-        _all_there({name: folders[name] / "report.json" for name in optimized}), _waterfall(run, key["inputs"]),
-        _all_there({name: folder / KEY_FILE for name, folder in stages.items()}))
+        _all_there({name: folder / "report.json" for name, folder in folders.items() if name != records[0]["model"]}),
+        _of_these(explained.get("waterfall"), "waterfall.json", settings, measured),
+        {stage: entry for stage, (_, entry) in kept.items()})
 
 
-def _waterfall(run: Path, measured: dict[str, str]) -> dict[str, Any] | None:
-    """That of the very models that were measured; one of models of the past says nothing about these."""
-    key = _if_there(run / "waterfall" / KEY_FILE)
-    if key is None or any(measured.get(name, digest) != digest for name, digest in key["inputs"].items()):
+def _kept(stages: dict[str, tuple[Path, str]]) -> dict[str, tuple[Path, Record]]:
+    """Folder and key of each stage that left a result, from folder and command; one that was changed is refused."""
+    return {stage: (require_stage(folder, command), stage_entry(folder, command))
+            for stage, (folder, command) in stages.items() if (folder / KEY_FILE).is_file()}
+
+
+def _of_these(kept: tuple[Path, Record] | None, file: str, settings: Record, measured: dict[str, str]) -> Any:
+    """What a gate or a waterfall says of the very models that were measured; one of the past says nothing of these."""
+    if kept is None:
         return None
-    return dict(read_json(run / "waterfall" / "waterfall.json"))
+    folder, key = kept
+    same = [key["settings"].get(name, settings[name]) == settings[name] for name in ("eval", "target")]
+    same += [measured.get(name) == digest for name, digest in key["inputs"].items() if name not in NOT_MEASURED]
+    return read_json(folder / file) if all(same) else None
 
 
 def settings_of(key: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -15,11 +15,13 @@ from edgekp.artifact import require_contract
 from edgekp.atomic import sha256, write_file
 from edgekp.cli import recipe_of, run, stage_parser
 from edgekp.errors import RecipeError
+from edgekp.manifest import MANIFEST
 from edgekp.recipe import Recipe
 from edgekp.recipe_steps import Distill, Prune, Qat, Quantize, Step
 from edgekp.recipe_train import Train
 from edgekp.run_lock import locked
 from edgekp.stage import KEY_FILE, Key, require_stage, run_stage, say
+from edgekp.stage_results import MODELS_FILE, optimized_key
 from optimize.distill import distill, teacher_folder
 from optimize.prune import facts, prune
 from optimize.qat import qat
@@ -93,9 +95,10 @@ def optimize(recipe: Recipe, *, force: bool) -> None:
 
         run_stage(folder, step_key(recipe, name, step, parent, baseline), work, force=force)
         parent = folder
-    _write_changed(root / "models.json", json.dumps({"models": names}) + "\n")
-    _write_changed(root / KEY_FILE, json.dumps({"last": sha256(parent / "manifest.json"),
-                                                "files": {"models.json": sha256(root / "models.json")}}) + "\n")
+    _write_changed(root / MODELS_FILE, json.dumps({"models": names}) + "\n")
+    files = [MODELS_FILE, *(f"{name}/{MANIFEST}" for name in names)]
+    entry = optimized_key(recipe).to_json() | {"files": {file: sha256(root / file) for file in files}}
+    _write_changed(root / KEY_FILE, json.dumps(entry, indent=1) + "\n")
     say(f"optimize: {' -> '.join(['float', *names])}")
 
 

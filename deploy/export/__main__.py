@@ -21,22 +21,28 @@ from edgekp.artifact import require_contract
 from edgekp.atomic import sha256, write_file
 from edgekp.cli import recipe_of, run, stage_parser
 from edgekp.errors import StageError
-from edgekp.json_file import MANIFEST_BYTES, read_json
 from edgekp.recipe import Recipe
 from edgekp.run_lock import locked
 from edgekp.stage import Key, require_stage, run_stage, say
+from edgekp.stage_results import MODELS_FILE, listed_models, optimized_key
 from train.models.checkpoint import load_checkpoint
 
 VERSION = 1
 
 
 def checkpoints_of(recipe: Recipe) -> dict[str, Path]:
-    """Folder of each checkpoint of a run by model name, the float baseline first, the final model last."""
+    """Folder of each checkpoint of a run by model name, the float baseline first, the final model last.
+
+    Raises:
+        StageError: One is missing, or the optimized ones come from another float model or from other steps.
+    """
     folders = {"float": require_stage(recipe.run_folder / "train", "make train")}
     if recipe.optimize:
         optimized = require_stage(recipe.run_folder / "optimize", "make optimize")
-        names = read_json(optimized / "models.json", MANIFEST_BYTES)["models"]
-        folders |= {name: optimized / name for name in names}
+        if reasons := optimized_key(recipe).reasons_to_run(optimized):
+            raise StageError(f"{optimized}: made from something else than is there now (found -> expected: "
+                             f"{reasons[0]}); run: make optimize")
+        folders |= {name: optimized / name for name in listed_models(optimized, "make optimize")}
     return folders
 
 
@@ -69,7 +75,7 @@ def export(recipe: Recipe, target_name: str, *, force: bool) -> None:
             say(f"export: {name}: equal to its network within {found['largest_difference']:.2g} of the largest output")
         for path in (scratch / list(folders)[-1]).iterdir():
             shutil.copy2(path, scratch)
-        write_file(scratch / "models.json", json.dumps({"models": list(folders)}) + "\n")
+        write_file(scratch / MODELS_FILE, json.dumps({"models": list(folders)}) + "\n")
 
     result = recipe.run_folder / "export" / target_name
     if run_stage(result, key, work, force=force):

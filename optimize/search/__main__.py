@@ -90,13 +90,13 @@ def _budget(arguments: argparse.Namespace) -> Budget:
 
 
 def _tell(answer: Answer, space: Space, out: Path) -> None:
-    """Write all files of the answer and print it; the recipe of an earlier answer does not stay."""
+    """Write all files of the answer and print it; the recipe of an earlier one goes before its front does."""
+    best = out / f"{space.recipe.name}-best.toml"
+    best.unlink(missing_ok=True)
     write_json(out / "front.json", answer.to_json())
     write_pictures(answer, out)
     print(table_of(answer))
     print(f"\n{answer.sentence}\n{answer.explanation}\nfront: {out / 'front.html'}")
-    best = out / f"{space.recipe.name}-best.toml"
-    best.unlink(missing_ok=True)
     if answer.best:
         write_output(best, _recipe_text(answer, space.recipe, best.stem, space))
         print(f"full run: make train optimize export eval gate RECIPE={best} TARGET={answer.target}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +14,19 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from deploy.export.__main__ import main
+from deploy.export.__main__ import checkpoints_of, main
 from deploy.export.checkpoint_to_artifact import export_checkpoint
 from deploy.export.target import target_named
 from deploy.export.verify import BOXES_XYWH, verify_export
 from deploy.runtime.session import open_session
 from edgekp.artifact import open_artifact, verify_artifact
+from edgekp.atomic import sha256
 from edgekp.errors import ArtifactError
-from edgekp.stage import KEY_FILE
+from edgekp.recipe_file import load_recipe
+from edgekp.stage_results import optimized_key
 from tests import tiny
 from tests.manifests import accept_files
+from tests.stages import leave_stage
 from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 MakeCheckpoint = Callable[[str, bool], Checkpoint]
@@ -140,10 +144,29 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint_of: MakeChec
         folder = tmp_path / "runs/tiny" / place
         folder.mkdir(parents=True)
         save_checkpoint(folder, checkpoint.net, checkpoint.spec, checkpoint.contract)
-        (folder / KEY_FILE).write_text("{}")
+        leave_stage(folder)
     (tmp_path / "runs/tiny/optimize/models.json").write_text('{"models": ["pruned", "int8"]}')
-    (tmp_path / "runs/tiny/optimize" / KEY_FILE).write_text("{}")
+    leave_optimized(recipe)
     return lambda *arguments: main(["--recipe", str(recipe), *arguments])
+
+
+def leave_optimized(recipe: Path) -> None:
+    """What says that the optimized models are those of the float model and the recipe that are there now."""
+    folder = Path("runs/tiny/optimize")
+    files = ["models.json", *(f"{name}/manifest.json" for name in ("pruned", "int8"))]
+    leave_stage(folder, **optimized_key(load_recipe(recipe)).to_json(),
+                files={name: sha256(folder / name) for name in files})
+
+
+def replace_checkpoint(folder: Path) -> None:
+    """One with other weights in its place, as a stage that runs again leaves it."""
+    found = load_checkpoint(folder)
+    with torch.no_grad():
+        next(found.net.parameters()).add_(0.5)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    save_checkpoint(folder, found.net, found.spec, found.contract)
+    leave_stage(folder)
 
 
 @pytest.mark.parametrize(("target", "spelling"), [("cpu", "uint8"), ("jetson", "int8")])
@@ -163,18 +186,14 @@ def test_the_final_model_lies_on_top_and_the_way_to_it_below(
 
 @pytest.mark.slow
 def test_a_second_export_does_nothing_and_a_new_checkpoint_is_exported(
-        run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+        run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     changed = {path: path.stat().st_mtime_ns for path in Path("runs/tiny/export").rglob("*")}
     assert run() == 0
     assert "export: up to date (runs/tiny/export/cpu)" in capsys.readouterr().err
     assert changed == {path: path.stat().st_mtime_ns for path in Path("runs/tiny/export").rglob("*")}
-    folder = Path("runs/tiny/optimize/pruned")
-    pruned = load_checkpoint(folder)
-    tiny.enliven(pruned.net)
-    shutil.rmtree(folder)
-    folder.mkdir()
-    save_checkpoint(folder, pruned.net, pruned.spec, pruned.contract)
+    replace_checkpoint(Path("runs/tiny/optimize/pruned"))
+    leave_optimized(tmp_path / "tiny.toml")
     assert run() == 0
     assert "export: running because inputs.pruned: " in capsys.readouterr().err
 
@@ -206,6 +225,38 @@ def test_a_damaged_checkpoint_is_not_exported(run: Callable[..., int], capsys: p
     assert run() == 2
     assert "sha256" in capsys.readouterr().err
     assert not Path("runs/tiny/export/cpu").exists()
+
+
+def test_a_new_float_model_is_not_exported_beside_the_int8_of_an_old_one(
+        run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    replace_checkpoint(Path("runs/tiny/train"))
+    assert run() == 2
+    assert re.fullmatch(r"python -m deploy.export: runs/tiny/optimize: made from something else than is there now "
+                        r"\(found -> expected: inputs.float: \S+ -> \S+\); run: make optimize",
+                        capsys.readouterr().err.strip())
+    assert not Path("runs/tiny/export").exists()
+    leave_optimized(tmp_path / "tiny.toml")
+    assert checkpoints_of(load_recipe(tmp_path / "tiny.toml")).keys() == {"float", "pruned", "int8"}
+
+
+def test_models_of_other_steps_or_of_another_optimization_are_not_exported(
+        run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--set", "optimize.prune.macs_reduction=0.5") == 2
+    said = capsys.readouterr().err.strip()
+    assert re.search(r"settings\.step 1\.macs_reduction: \S+ -> 0\.5\); run: make optimize$", said)
+    replace_checkpoint(Path("runs/tiny/optimize/int8"))
+    assert run() == 2
+    assert "int8/manifest.json was changed" in capsys.readouterr().err
+    assert not Path("runs/tiny/export").exists()
+
+
+def test_a_list_of_models_that_lists_none_is_refused(
+        run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for content in ("{}", "[]", '{"models": []}', '{"models": [1]}'):
+        Path("runs/tiny/optimize/models.json").write_text(content)
+        leave_optimized(tmp_path / "tiny.toml")
+        assert run() == 2
+        assert capsys.readouterr().err.strip().endswith("optimize/models.json: lists no models; run: make optimize")
 
 
 def test_an_untrained_run_names_the_command(tmp_path: Path, run: Callable[..., int],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekp.atomic import sha256
 from edgekp.recipe import Recipe
 from edgekp.recipe_file import load_recipe
 from edgekp.skeletons import skeleton_named
@@ -16,6 +17,7 @@ from eval.__main__ import main
 from eval.evaluate import evaluate_run
 from eval.recipe_gate import gate_run
 from eval.verdict import Verdict
+from tests.stages import accept_changes, leave_stage
 
 RECIPE = """
 name = "toy"
@@ -54,7 +56,7 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_artifact: Call
         for name, offset_px in offsets.items():
             toy_artifact(name, offset_px, skeleton, into=folder)
         (folder / "models.json").write_text(json.dumps({"models": list(offsets)}))
-        (folder / "stage.json").write_text("{}")
+        leave_stage(folder, inputs=dict.fromkeys(offsets, "of a checkpoint elsewhere"))
         (tmp_path / "toy.toml").write_text(RECIPE.format(skeleton=skeleton, metric=METRICS[skeleton]))
         return load_recipe(tmp_path / "toy.toml")
     return prepare
@@ -119,10 +121,10 @@ def test_an_unchanged_run_is_not_measured_again(exported: Callable[..., Recipe],
 def test_one_damaged_model_fails_the_run(exported: Callable[..., Recipe], capsys: pytest.CaptureFixture[str]) -> None:
     exported()
     assert main(["gate", "--recipe", "toy.toml", "--json", "copy.json"]) == 1
-    gates = json.loads(Path("runs/toy/eval/gate.json").read_text())["gates"]
+    gates = json.loads(Path("runs/toy/gate/gate.json").read_text())["gates"]
     assert [(gate["subject"], gate["outcome"]) for gate in gates] == [
         ("pruned on data_coco17/val", "pass"), ("int8 on data_coco17/val", "fail"), ("int8", "pass")]
-    assert "| FAIL |" in Path("runs/toy/eval/gate.md").read_text()
+    assert "| FAIL |" in Path("runs/toy/gate/gate.md").read_text()
     assert json.loads(Path("copy.json").read_text())["gates"] == gates
     assert capsys.readouterr().out.splitlines()[-1] == "verdict: fail"
 
@@ -160,12 +162,28 @@ def test_a_model_that_says_nan_is_measured_as_nothing_and_fails(exported: Callab
     assert capsys.readouterr().out.splitlines()[3].split()[1] == "-"
 
 
+@pytest.mark.parametrize(("checkpoint", "model"), [("train", "float"), ("optimize/int8", "int8")])
+def test_artifacts_of_an_earlier_checkpoint_are_not_measured(
+        exported: Callable[..., Recipe], checkpoint: str, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    exported()
+    manifest, artifacts = Path("runs/toy", checkpoint, "manifest.json"), Path("runs/toy/export/cpu")
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("of a new training")
+    assert main(["run", "--recipe", "toy.toml"]) == 2
+    assert capsys.readouterr().err.strip() == (
+        f"python -m eval: runs/toy/export/cpu/{model}: exported from another checkpoint than that in "
+        f"runs/toy/{checkpoint}; run: make export TARGET=cpu")
+    leave_stage(artifacts, inputs=dict.fromkeys(OFFSETS_PX, sha256(manifest)))
+    assert main(["run", "--recipe", "toy.toml"]) == 0
+
+
 def test_what_is_missing_names_the_command_that_makes_it(exported: Callable[..., Recipe],
                                                          capsys: pytest.CaptureFixture[str]) -> None:
     exported()
     assert main(["run", "--recipe", "toy.toml", "--target", "jetson"]) == 2
     assert "make export TARGET=jetson" in capsys.readouterr().err
     Path("runs/toy/export/cpu/models.json").write_text("{}")
+    accept_changes(Path("runs/toy/export/cpu"))
     assert main(["run", "--recipe", "toy.toml"]) == 2
     assert "lists no models" in capsys.readouterr().err
     assert not Path("runs/toy/eval").exists()

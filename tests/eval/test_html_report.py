@@ -34,6 +34,7 @@ from eval.ground_truth import read_ground_truth
 from eval.html_report import write_report
 from eval.pictures import FINAL, SIDE_PX, TRUTH, VIEW, draw, spread
 from eval.results import Result
+from tests.stages import accept_changes, leave_stage
 
 Scatter = Callable[..., list[Result]]
 METRIC_NAMES = {"oks_ap": ("AP", "pck@0.2"), "nme": ("nme", "failure_rate@0.08", "pck@0.2")}
@@ -116,12 +117,14 @@ def toy_run(toy_data: Callable[..., Path], scattered: Scatter, rng: np.random.Ge
                   scattered(truth, rng, spread_px=1.0 + number))
         settings = {"eval": {"metric": metric, "pictures": pictures}, "target": "cpu", "machine": "any",
                     "data": {"skeleton": skeleton, "val": [{"labels": f"{name}.json"}], "drawn": None}}
-        write(run / "eval" / "stage.json", {"settings": settings, "inputs": {f"data {name}": sha256(labels)}})
+        leave_stage(run / "eval", settings=settings, inputs={f"data {name}": sha256(labels)})
         write(run / "train" / "history.json", [{"epoch": 1.0, "loss": 0.5, "lr": 1e-3},
                                                {"epoch": 2.0, "loss": 0.25, "lr": 1e-4, "val_pck@0.2": 0.7}])
         write(run / "optimize" / model / "history.json", [])
         write(run / "optimize" / model / "report.json",
               {"observer": "mse", "float_layers": ["head.output"], "thresholds": {"a": 1.0}})
+        leave_stage(run / "train")
+        leave_stage(run / "optimize" / model)
         return run
     return write_run
 
@@ -135,8 +138,9 @@ def rename_images(labels: Path, file_name: str) -> None:
     labels.write_text(json.dumps(document))
 
 
-def judge(run: Path, *gates: dict[str, Any], verdict: str) -> None:
-    write(run / "eval" / "gate.json", {"verdict": verdict, "exit_code": 0, "gates": list(gates)})
+def judge(run: Path, *gates: dict[str, Any], verdict: str, **entry: Any) -> None:
+    write(run / "gate" / "gate.json", {"verdict": verdict, "exit_code": 0, "gates": list(gates)})
+    leave_stage(run / "gate", **entry)
 
 
 def report(run: Path) -> Page:
@@ -195,7 +199,7 @@ def test_the_pictures_go_from_the_best_to_the_worst_of_the_last_model(toy_run: C
 def test_the_drawn_data_of_a_run_is_found_in_its_folder(toy_run: Callable[..., Path], tmp_path: Path) -> None:
     run = toy_run()
     (tmp_path / "data_coco17").rename(run / "data")
-    write(run / "data" / "stage.json", {})
+    leave_stage(run / "data")
     as_drawn = {"data_coco17/val.json": "drawn", "data_coco17/val": "drawn"}
     for name in ("metrics.json", "stage.json"):
         text = (run / "eval" / name).read_text()
@@ -204,6 +208,7 @@ def test_the_drawn_data_of_a_run_is_found_in_its_folder(toy_run: Callable[..., P
         (run / "eval" / name).write_text(text.replace('"drawn": null', '"drawn": {"subject": "people"}'))
     for path in (run / "eval" / "predictions").iterdir():
         path.rename(path.with_name(path.name.replace("data_coco17_val", "drawn")))
+    accept_changes(run / "eval")
     assert len(report(run).images()) == IMAGES
 
 
@@ -284,9 +289,60 @@ def test_a_run_that_was_not_evaluated_is_told_which_command_does(tmp_path: Path)
 def test_missing_metrics_are_told_which_command_writes_them(toy_run: Callable[..., Path], tmp_path: Path) -> None:
     run = toy_run()
     (run / "eval" / "metrics.json").unlink()
-    with pytest.raises(StageError, match=r"metrics.json: not there; run: make eval gate .* ARGS=--force"):
+    with pytest.raises(StageError, match=r"eval: metrics.json was changed .*; run: make eval gate RECIPE="):
         write_report(run, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("file", [
+    "eval/metrics.json", "gate/gate.json", "train/history.json", "optimize/int8/report.json",
+    "waterfall/waterfall.json"])
+def test_what_somebody_changed_since_is_not_believed(
+        toy_run: Callable[..., Path], file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = toy_run(pictures=0)
+    judge(run, gate_entry("fail", "int8 on a", "much"), verdict="fail")
+    explain(run)
+    assert main(["report", "--run", str(run), "--out", str(tmp_path / "report.html")]) == 0
+    path = run / file
+    path.write_text(path.read_text().replace(".", ".9", 1))
+    for command in ("report", "card"):
+        assert main([command, "--run", str(run), "--out", str(tmp_path / command)]) == 2
+        said = capsys.readouterr().err.strip()
+        assert f"{path.parent}: {path.name} was changed or damaged since it was written; run: make " in said
+        assert "\n" not in said
+
+
+def test_a_verdict_on_other_predictions_or_by_other_settings_is_not_shown(toy_run: Callable[..., Path]) -> None:
+    run = toy_run(pictures=0)
+    name = "predictions int8__data_coco17_val"
+    settings = json.loads((run / "eval" / "stage.json").read_text())["settings"]
+    digest = sha256(run / "eval" / "predictions" / "int8__data_coco17_val.json")
+    passed = gate_entry("pass", "int8 on a", "little")
+    judge(run, passed, verdict="pass", inputs={name: digest, "ledger": "any"}, settings=settings)
+    assert "int8 on a" in report(run).text
+    for inputs, changed in (({name: "before"}, {}), ({name: digest, "model pruned": "gone"}, {}),
+                            ({name: digest}, {"target": "jetson"}), ({name: digest}, {"eval": {"metric": "nme"}})):
+        judge(run, passed, verdict="pass", inputs=inputs, settings=settings | changed)
+        page = report(run)
+        assert "int8 on a" not in page.text
+        assert "not judged" in page.text
+
+
+def test_a_verdict_beside_the_metrics_is_not_the_gates(toy_run: Callable[..., Path]) -> None:
+    run = toy_run(pictures=0)
+    write(run / "eval" / "gate.json", {"verdict": "pass", "gates": [gate_entry("pass", "int8 on a", "of the past")]})
+    assert "not judged" in report(run).text
+
+
+@pytest.mark.parametrize("entry", [
+    {}, {"settings": [], "inputs": {}}, {"settings": {"eval": {}, "data": {}}, "inputs": {}}])
+def test_a_stage_that_does_not_say_what_it_measured_is_refused_in_one_line(
+        toy_run: Callable[..., Path], entry: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    run = toy_run(pictures=0)
+    write(run / "eval" / "stage.json", {**entry, "files": {}})
+    assert main(["report", "--run", str(run), "--out", str(run / "report.html")]) == 2
+    assert re.fullmatch(r"python -m eval: \S+/eval/stage.json: expected settings .*; run: make eval gate RECIPE=\S+",
+                        capsys.readouterr().err.strip())
 
 
 def test_labels_that_changed_since_are_not_shown_as_the_truth(toy_run: Callable[..., Path], tmp_path: Path) -> None:
@@ -348,6 +404,7 @@ def test_missing_predictions_are_said(toy_run: Callable[..., Path]) -> None:
     run = toy_run(pictures=24)
     path = run / "eval" / "predictions" / "int8__data_coco17_val.json"
     write(path, json.loads(path.read_text())[1:])
+    accept_changes(run / "eval")
     text, regressions = report(run).text.split("Worst regressions")
     assert len(re.findall("int8: no prediction", text)) == 1
     assert regressions.index("int8: no prediction") < regressions.index("int8: OKS")  # nothing is worse
@@ -372,7 +429,7 @@ def explain(run: Path, **inputs: str) -> None:
                    "loss_upper_95": 0.06},
                   {"step": "int8", "change": "grid", "value": 0.72, "loss": -0.02, "loss_lower_95": -0.03,
                    "loss_upper_95": -0.01}]})
-    write(run / "waterfall" / "stage.json", {"settings": {}, "inputs": inputs})
+    leave_stage(run / "waterfall", inputs=inputs)
 
 
 def test_the_waterfall_and_the_layers_are_shown(toy_run: Callable[..., Path]) -> None:
@@ -442,6 +499,7 @@ def test_charts_take_their_colours_from_the_page() -> None:
 def test_a_training_without_validation_has_one_panel(toy_run: Callable[..., Path]) -> None:
     run = toy_run(pictures=0)
     write(run / "train" / "history.json", [{"epoch": 1.0, "loss": 0.5}])
+    accept_changes(run / "train")
     text = report(run).text
     assert "epoch" in text
     assert "validation:" not in text
@@ -461,6 +519,7 @@ def test_the_rungs_of_a_repair_and_what_each_float_layer_bought_are_told(toy_run
     left = [{"layer": "stem.0", "bytes": 250_000, "losses": {"val": {"with": 0.01, "without": 0.05}}}]
     write(run / "optimize" / "int8" / "report.json", {"observer": "mse", "float_layers": ["stem.0"], "repair": {
         "result": "the gate passes at rung 3", "steps": steps, "left_in_float": left, "layers": [cost]}})
+    accept_changes(run / "optimize" / "int8")
     page = report(run)
     assert "the gate passes at rung 3" in page.text
     assert page.row("recipe") == ["asked", "val: fail, drop <0.05> of 0.02 allowed", "1,000 kB", "0.50 of float",

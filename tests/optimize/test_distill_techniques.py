@@ -18,12 +18,12 @@ from edgekp.recipe import Model
 from edgekp.recipe_steps import Distill, Prune
 from edgekp.sample import Instance
 from edgekp.skeletons import SKELETONS
-from edgekp.stage import KEY_FILE
 from optimize.__main__ import main
 from optimize.distill import TECHNIQUES, distill, lesson_of
 from optimize.prune import prune
 from optimize.step import Context
 from tests import tiny
+from tests.stages import leave_stage
 from train.dataset import Pool
 from train.distillation import Pupil
 from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -181,7 +181,7 @@ def test_a_teacher_that_cannot_teach_ends_the_command_in_one_line(
     monkeypatch.setenv("EDGEKP_DATA", str(tiny.write_sets(tmp_path / "data")))
     monkeypatch.chdir(tmp_path)
     checkpoint_of(RECIPE, tmp_path / "runs/tiny/train")
-    (tmp_path / "runs/tiny/train" / KEY_FILE).write_text("{}")
+    leave_stage(tmp_path / "runs/tiny/train")
     made(tmp_path / "teacher")
     step = f'[[optimize]]\nmethod = "distill"\nteacher = {json.dumps(str(tmp_path / "teacher"))}\n'
     (tmp_path / "tiny.toml").write_text(tiny.toml(step))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 from deploy.export.__main__ import checkpoints_of
 from edgekp.errors import StageError
 from edgekp.recipe import Recipe
+from edgekp.recipe_file import load_recipe
 from edgekp.recipe_steps import Distill, Prune, Quantize, Step
 from edgekp.stage import KEY_FILE
 from optimize.__main__ import STEPS, main, model_names, step_key
 from tests import tiny
+from tests.stages import leave_stage
 from train.models.checkpoint import load_checkpoint, save_checkpoint
 
 STEPS_TOML = """
@@ -50,7 +53,7 @@ def baseline(folder: Path, recipe: Recipe) -> Path:
     net, spec, contract = tiny.network(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(folder, net, spec, contract)
-    (folder / KEY_FILE).write_text("{}")
+    leave_stage(folder)
     return folder
 
 
@@ -196,12 +199,39 @@ def test_a_teacher_that_is_not_there_is_refused_at_the_door(
     assert "nowhere: no manifest.json" in capsys.readouterr().err
 
 
-def test_export_is_told_to_run_optimize_first(run: Run) -> None:
+def test_export_is_told_to_run_optimize_first(run: Run, tmp_path: Path) -> None:
     steps = (PRUNE, DISTILL, QUANTIZE)
     with pytest.raises(StageError, match="no result there; run: make optimize"):
         checkpoints_of(tiny.recipe(steps=steps))
     assert run() == 0
-    assert list(checkpoints_of(tiny.recipe(steps=steps))) == ["float", "pruned", "distilled", "int8"]
+    recipe = load_recipe(tmp_path / "tiny.toml")
+    assert list(checkpoints_of(recipe)) == ["float", "pruned", "distilled", "int8"]
+    with pytest.raises(StageError, match=r"made from something else .*; run: make optimize"):
+        checkpoints_of(replace(recipe, optimize=steps[:2]))
+    shutil.copy2(ROOT / "pruned/manifest.json", ROOT / "int8")
+    with pytest.raises(StageError, match=r"int8/manifest\.json was changed or damaged .*; run: make optimize"):
+        checkpoints_of(recipe)
+
+
+def test_a_new_float_model_is_optimized_before_it_is_exported(
+        run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run() == 0
+    recipe = load_recipe(tmp_path / "tiny.toml")
+    net, spec, contract = tiny.network(tiny.recipe(seed=1))
+    tiny.enliven(net)
+    shutil.rmtree("runs/tiny/train")
+    Path("runs/tiny/train").mkdir()
+    save_checkpoint(Path("runs/tiny/train"), net, spec, contract)
+    leave_stage(Path("runs/tiny/train"))
+    with pytest.raises(StageError, match=r"inputs\.float: .*; run: make optimize"):
+        checkpoints_of(recipe)
+    with monkeypatch.context() as patch:
+        patch.setitem(STEPS, "prune", tiny.nth_call(STEPS["prune"], 1, KeyboardInterrupt))
+        assert run() == 130
+    with pytest.raises(StageError, match="run: make optimize"):
+        checkpoints_of(recipe)
+    assert run() == 0
+    assert list(checkpoints_of(recipe)) == ["float", "pruned", "distilled", "int8"]
 
 
 def test_several_processes_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch,

@@ -20,6 +20,7 @@ from edgekp.recipe_file import load_recipe
 from eval.latency import Times, time_in_fresh_process
 from eval.machine_stamp import Reading
 from optimize.calibration_set import choose_instances
+from optimize.search import __main__ as search_command
 from optimize.search import latency, training
 from optimize.search.__main__ import main
 from optimize.search.answer import Answer, Budget, Record
@@ -219,6 +220,20 @@ def test_a_budget_that_nothing_keeps_ends_with_1_and_the_frontier(
     assert front()["best"] is None
     assert (FOLDER / "front.png").is_file()
     assert (FOLDER / "front.html").is_file()
+    assert not (FOLDER / "tiny-best.toml").exists()
+
+
+def test_a_search_that_is_killed_leaves_no_earlier_recipe_beside_its_front(
+        search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(training, "read_pools")
+    (FOLDER / "tiny-best.toml").write_text("of an earlier search")
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search_command, "write_pictures", killed)
+    assert search("--budget-ms", "0.5", "--set", "search.widths=[8]") == 130
+    assert front()["best"] is None
     assert not (FOLDER / "tiny-best.toml").exists()
 
 
