@@ -29,7 +29,7 @@ from train.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from train.models.quantized import INT8_MAX, fake_quantizers
 
 SETTINGS = Quantize("quantize", images=128, keep_float=(), repair=True)
-BUDGET = 0.55  # an untrained network is fragile: healthy it loses 0.3 of its AP, broken 0.9
+BUDGET = 0.65  # an untrained network is fragile: healthy it loses 0.3 to 0.5 of its AP, broken 0.9
 RECIPE = replace(tiny.recipe(), gate=Gate(budget=BUDGET, resamples=200))
 Change = Callable[[nn.Module], None]
 pytestmark = pytest.mark.slow  # every rung is a calibration, an export and a verdict
