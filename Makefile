@@ -102,7 +102,7 @@ reproduce-claims: setup  ## the sources' claims put to the test at small scale -
 soak: setup  ## the camera loop for half an hour before a camera with every fault there is -> runs/soak.json
 	@$(RUN_PYTHON) -m benchmarks.soak $(ARGS)
 
-faults: setup  ## faults made on purpose: what is lost, what is silent -> runs/faults.json; 12 minutes
+faults: setup  ## faults made on purpose: what is lost, what is silent -> runs/faults.json; 7 minutes
 	@$(RUN_PYTHON) -m benchmarks.faults $(ARGS)
 
 # atheris has wheels for Linux and Python 3.11 to 3.13 alone, so it is in no other set of extras.
