@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 
 from edgekp.atomic import can_be_replaced, published_folder, restore_retired, sha256, write_file
+from tests.full_disk import files_of_at_most
 
 
 class Crash(Exception):
@@ -39,17 +38,6 @@ def nth_call(function: Callable[..., Any], n: int) -> Callable[..., Any]:
             raise NoSpace
         return function(*arguments, **keywords)
     return wrapped
-
-
-@contextmanager
-def room_for(length: int) -> Iterator[None]:
-    """No file can grow beyond so many bytes: the system itself refuses, in the middle of a write."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (length, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def dead_process() -> int:
@@ -82,7 +70,7 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
 
 def test_a_disk_that_fills_up_within_a_file_leaves_the_old_one_and_is_named(tmp_path: Path) -> None:
     write_file(tmp_path / "a.json", "old")
-    with room_for(1000), pytest.raises(OSError, match=re.escape(f"'{tmp_path / 'a.json'}'")):
+    with files_of_at_most(1000), pytest.raises(OSError, match=re.escape(f"'{tmp_path / 'a.json'}'")):
         write_file(tmp_path / "a.json", "n" * 2000)
     assert (tmp_path / "a.json").read_text() == "old"
     assert names(tmp_path) == ["a.json"]
