@@ -51,7 +51,7 @@ def write_file(path: Path, data: bytes | str) -> None:
         raise
     finally:
         _drop(beside)
-    _flush(path.parent)
+    flush(path.parent)
 
 
 @contextmanager
@@ -67,9 +67,9 @@ def published_folder(folder: Path) -> Iterator[Path]:
     try:
         yield scratch
         for path in [*scratch.rglob("*"), scratch]:
-            _flush(path)
+            flush(path)
         _exchange(scratch, folder)
-        _flush(folder.parent)
+        flush(folder.parent)
         _drop_retired(folder)
     finally:
         _drop(scratch)
@@ -170,7 +170,7 @@ def _retired(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.retired")
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Put a file, or the names in a folder, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

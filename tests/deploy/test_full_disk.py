@@ -117,7 +117,7 @@ def test_a_video_is_on_the_disk_before_it_takes_the_name(tmp_path: Path, monkeyp
 
     monkeypatch.setattr("os.fsync", fsync)
     record(tmp_path / "out.mp4", 2)
-    assert flushed == [("out.partial.mp4", False)]
+    assert flushed == [("out.partial.mp4", False), (tmp_path.name, True)]  # the content, then its name
 
 
 def test_without_a_frame_there_is_no_video(tmp_path: Path) -> None:

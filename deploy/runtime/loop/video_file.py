@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from types import TracebackType
 
 import cv2
 
+from edgekp.atomic import flush
 from edgekp.errors import DataError, is_utf8
 from edgekp.preprocess import InputSpec, crop, crop_affine, frame_xywh
 from edgekp.sample import Image
@@ -31,7 +31,7 @@ class VideoFile:
             raise DataError(f"--save {path}: a name that is not UTF-8, which OpenCV cannot write; name another file")
         if not path.parent.is_dir():
             raise DataError(f"--save {path}: there is no folder {path.parent}; make it, or name another file")
-        self._path = self._partial = path
+        self._path, self._partial = path, Path()  # the second from the first frame on
         self._fps, self._frames = fps or USUAL_FPS, 0
         self._writer: cv2.VideoWriter | None = None
         self._hw = (0, 0)
@@ -73,8 +73,9 @@ class VideoFile:
             return
         self._writer.release()
         if _has_frames(self._partial, self._frames):
-            _flush(self._partial)
+            flush(self._partial)
             self._partial.replace(self._path)
+            flush(self._path.parent)
             return
         if not _has_frames(self._partial, 1):  # an MP4 without its index
             self._partial.unlink(missing_ok=True)
@@ -96,12 +97,6 @@ def _new_partial(path: Path) -> Path:
             return partial
         except FileExistsError:
             number += 1
-
-
-def _flush(path: Path) -> None:
-    """Put its content on the disk, so that a power failure after the renaming finds it there."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _has_frames(path: Path, frames: int) -> bool:
