@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.faults.commands import run_command
 from benchmarks.faults.outcome import Outcome, tally
+from benchmarks.faults.run_folders import RUN
 from benchmarks.faults.workbench import (
     EXPORT,
     LABELS,
     LIMIT_S,
     PICTURES,
-    RUN,
     Door,
     contents,
     doors,

@@ -1,4 +1,4 @@
-"""Folders of runs that are killed and compared with one that was left alone. Knows files, not what a stage does."""
+"""Folders of tiny runs, and whether two are the same. Knows files, not what a stage does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.faults.warm_commands import ROOT
 from edgekp.atomic import sha256
 
-RUN = Path("runs/kills")
+RUN = Path("runs/tiny")
 RECIPE = """
 [data]
 skeleton = "coco17"

@@ -12,32 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.faults.commands import Done, Main, run_command
+from benchmarks.faults.run_folders import RUN, write_recipe
 from edgekp.errors import StageError
 
-RECIPE = """
-[data]
-skeleton = "coco17"
-[data.drawn]
-subject = "people"
-train = 16
-val = 8
-[input]
-input_hw = [64, 64]
-[codec]
-name = "heatmap"
-[model]
-backbone = "hrnet_lite"
-options = { width = 8, branches = 2, blocks = 1, modules = 1 }
-[train]
-epochs = 1
-batch = 8
-precision = "fp32"
-workers = 0
-"""
-RUN = Path("runs/tiny")
 PICTURES, LABELS = RUN / "data/images/val", RUN / "data/val.json"
 EXPORT = RUN / "export/cpu"
-OF_RECIPE = ("--recipe", "tiny.toml")
+OF_RECIPE = ("--recipe", f"{RUN.name}.toml")
 LIMIT_S = 120.0
 
 
@@ -126,7 +106,7 @@ def workbench() -> Iterator[Path]:
         os.chdir(name)
         try:
             Path("out").mkdir()
-            Path("tiny.toml").write_text(RECIPE, encoding="utf-8")
+            write_recipe(Path(), instances=16, epochs=1)
             for main, words in ((train, OF_RECIPE), (export, (*OF_RECIPE, "--target", "cpu")),
                                 (evaluate, ("run", *OF_RECIPE))):
                 _require(run_command(main, words, LIMIT_S))
