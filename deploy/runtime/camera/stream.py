@@ -15,9 +15,11 @@ from edgekp.errors import CameraError
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 TIMEOUT_S = 5.0
 HINT = "is it the right address, user and password? try: ffplay ADDRESS"
-# TCP loses no packets and passes firewalls; low_delay keeps the decoder from holding pictures back. Not nobuffer: the
-# variable holds for every file that OpenCV opens later, and with it the last picture of a saved video is not found.
-OPTIONS = "rtsp_transport;tcp|flags;low_delay"
+# TCP loses no packets and passes firewalls. OpenCV gives these to the container alone: what a decoder understands, such
+# as low_delay, does nothing here. Not nobuffer: the variable holds for every file that OpenCV opens later, and with it
+# the last picture of a saved video is not found.
+OPTIONS = "rtsp_transport;tcp"
+FULL_HD = 1920 * 1088  # pixels that one core decodes as fast as they come; four do so with those of 4K
 
 
 def open_stream(address: str) -> Capture:
@@ -30,12 +32,21 @@ def open_stream(address: str) -> Capture:
         return gstreamer.open_pipeline(shown(address), gstreamer.stream_pipeline(address))
     quiet.opencv()
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", OPTIONS)
-    limit_ms = int(TIMEOUT_S * 1000)
-    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms,
-                                                         cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms])
+    capture = _capture(address, threads=1)
+    if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > FULL_HD:
+        capture.release()
+        capture = _capture(address, threads=4)
     if not capture.isOpened():
         raise CameraError(f"{shown(address)}: {_why_not(address)}")
     return capture
+
+
+def _capture(address: str, threads: int) -> cv2.VideoCapture:
+    """Every thread beyond the first holds one picture back: the decoder fills all of them before it gives the first."""
+    limit_ms = int(TIMEOUT_S * 1000)
+    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms,
+                                                      cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms,
+                                                      cv2.CAP_PROP_N_THREADS, threads])
 
 
 def _why_not(address: str) -> str:

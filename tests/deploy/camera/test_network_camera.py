@@ -7,12 +7,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from deploy.runtime.camera import Camera, CameraLost, Patience, stream
+from deploy.runtime.camera import Camera, CameraLost, Patience, quiet, stream
 from deploy.runtime.camera.source import Wish, source_of
 from deploy.runtime.frame import Frame
 
@@ -62,6 +63,20 @@ class NetworkCamera:
         self._server.close()
 
 
+class Stream(NetworkCamera):
+    """Sends a recorded video at once to whoever connects, and then nothing, without hanging up."""
+
+    def __init__(self, video: bytes) -> None:
+        self._video = video
+        super().__init__()
+
+    def _send(self, viewer: socket.socket) -> None:
+        with viewer:
+            viewer.recv(4096)
+            viewer.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n" + self._video)
+            self._ended.wait()
+
+
 @pytest.fixture
 def remote() -> Iterator[NetworkCamera]:
     remote = NetworkCamera()
@@ -80,6 +95,30 @@ def frame_after(camera: Camera, number: int, within_s: float = 8.0) -> Frame:
         if frame.number > number:
             return frame
     raise AssertionError(camera.counts)
+
+
+def recorded(path: Path, size: tuple[int, int], count: int) -> bytes:
+    quiet.opencv()
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, size)
+    for _ in range(count):
+        writer.write(np.zeros((size[1], size[0], 3), np.uint8))
+    writer.release()
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(("size", "threads"), [((64, 48), 1), ((2048, 1152), 4)])
+def test_pictures_that_a_core_can_decode_are_held_back_by_no_other(size: tuple[int, int], threads: int, tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "TIMEOUT_S", 1.0)
+    remote = Stream(recorded(tmp_path / "video.ts", size, 20))
+    capture = stream.open_stream(remote.address)
+    came_out = []
+    while capture.grab():
+        came_out.append(time.monotonic())
+    remote.close()
+    in_the_end = sum(time > came_out[-1] - 0.5 for time in came_out)  # a second of silence, then what was held back
+    assert len(came_out) == 20
+    assert in_the_end == 1 + threads  # MPEG-TS tells by the next picture that one is whole
 
 
 @pytest.mark.slow
