@@ -19,7 +19,7 @@ HINT = "is it the right address, user and password? try: ffplay ADDRESS"
 # as low_delay, does nothing here. Not nobuffer: the variable holds for every file that OpenCV opens later, and with it
 # the last picture of a saved video is not found.
 OPTIONS = "rtsp_transport;tcp"
-FULL_HD = 1920 * 1088  # pixels that one core decodes as fast as they come; four do so with those of 4K
+FULL_HD = 1920 * 1088  # pixels of a picture that one core decodes as fast as they come; 4K takes four
 
 
 def open_stream(address: str) -> Capture:
