@@ -12,7 +12,7 @@ from deploy.runtime.camera import quiet
 from deploy.runtime.camera.pictures import Capture
 from edgekp.address import shown
 from edgekp.errors import CameraError, DataError
-from edgekp.image_header import PIXEL_LIMIT_NAME, begins_as_image, pixel_limit, read_image_file
+from edgekp.image_header import begins_as_image, read_image_file
 from edgekp.sample import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -22,24 +22,18 @@ def open_video(path: Path) -> Capture:
     """Open a video file.
 
     Raises:
-        CameraError: It is not there, OpenCV cannot read it, or its pictures have too many pixels.
+        CameraError: It is not there, OpenCV cannot read it, or it is a picture that may not be decoded.
     """
     _check_readable(path)
     try:
         if begins_as_image(path):  # FFmpeg decodes pictures too, whatever their name
             read_image_file(path)
-        most = pixel_limit()
     except (DataError, OSError) as error:
         raise CameraError(str(error)) from error
     quiet.opencv()
     capture = cv2.VideoCapture(str(path.resolve()), cv2.CAP_ANY)  # the whole path: a name may look like an address
     if not capture.isOpened():
         raise CameraError(f"{path}: OpenCV cannot read it as a video; is it cut short? try: ffprobe {path}")
-    width, height = int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-    if width * height > most:
-        capture.release()
-        raise CameraError(f"{path}: its pictures have {width} x {height} pixels, at most {most:,} are decoded; "
-                          f"make it smaller, or set {PIXEL_LIMIT_NAME} to allow more")
     return capture
 
 

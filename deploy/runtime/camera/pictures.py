@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from edgekp.errors import CameraError, DataError
+from edgekp.image_header import PIXEL_LIMIT_NAME, pixel_limit
 from edgekp.sample import Image
 
 MOST_FPS = 1000.0  # streams whose rate nobody knows answer with their clock's, 90000
@@ -43,6 +45,21 @@ class Facts:
         return cls((int(width), int(height)) if width > 0 and height > 0 else None,
                    fps if 0 < fps <= MOST_FPS else None, int(frames) if 0 < frames < 1e9 else None,
                    fourcc if fourcc.isascii() and fourcc.isalnum() else None)
+
+    def check_size(self, name: str) -> None:
+        """Of what was opened, before its first picture is decoded.
+
+        Raises:
+            CameraError: Its pictures have more pixels than may be decoded.
+        """
+        width, height = self.size_wh or (0, 0)
+        try:
+            most = pixel_limit()
+        except DataError as error:
+            raise CameraError(str(error)) from error
+        if width * height > most:
+            raise CameraError(f"{name}: its pictures have {width} x {height} pixels, at most {most:,} are decoded; "
+                              f"make them smaller, or set {PIXEL_LIMIT_NAME} to allow more")
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,11 @@ class Reader(threading.Thread):
     def _open(self) -> Capture:
         capture: Capture = self._call(self._source.open)
         self.facts = self._call(Facts.of, capture)
+        try:
+            self.facts.check_size(self._source.shown)
+        except CameraError:
+            self._call(capture.release)
+            raise
         return capture
 
     def _end(self, error: CameraError | None = None) -> None:

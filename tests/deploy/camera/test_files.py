@@ -226,7 +226,7 @@ def test_a_picture_without_a_known_header_under_the_name_of_a_video_is_held_agai
     path.write_bytes(cv2.imencode(".tiff", np.full((48, 64, 3), 7, np.uint8))[1].tobytes())
     monkeypatch.setenv(PIXEL_LIMIT_NAME, str(64 * 48 - 1))
     with pytest.raises(CameraError, match="its pictures have 64 x 48 pixels"):
-        open_video(path)
+        open_camera(str(path))
 
 
 @given(st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=8), min_size=1, max_size=4),

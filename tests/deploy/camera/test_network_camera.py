@@ -16,6 +16,8 @@ import pytest
 from deploy.runtime.camera import Camera, CameraLost, Patience, quiet, stream
 from deploy.runtime.camera.source import Wish, source_of
 from deploy.runtime.frame import Frame
+from edgekp.errors import CameraError
+from edgekp.image_header import PIXEL_LIMIT_NAME
 
 PATIENCE = Patience(pauses_s=(0.05, 0.1))
 
@@ -119,6 +121,13 @@ def test_pictures_that_a_core_can_decode_are_held_back_by_no_other(size: tuple[i
     in_the_end = sum(time > came_out[-1] - 0.5 for time in came_out)  # a second of silence, then what was held back
     assert len(came_out) == 20
     assert in_the_end == 1 + threads  # MPEG-TS tells by the next picture that one is whole
+
+
+def test_a_stream_of_too_many_pixels_is_refused(remote: NetworkCamera, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PIXEL_LIMIT_NAME, str(64 * 48 - 1))
+    with pytest.raises(CameraError, match=rf"^http://.*: its pictures have 64 x 48 .*{PIXEL_LIMIT_NAME}") as refused:
+        Camera(source_of(remote.address, Wish()), every_frame=False, patience=PATIENCE)
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.slow
