@@ -32,10 +32,16 @@ $(STAMP):
 	@[ -x $(RUN_PYTHON) ] || $(PYTHON) -m venv $(VENV)
 	@$(advise_on_torch)
 	@echo "setup: installing [$(EXTRAS)] into $(VENV); the first time takes a minute or more" >&2
-	$(if $(TORCH_INDEX),$(RUN_PYTHON) -m pip install --quiet --extra-index-url $(TORCH_INDEX) $(TORCH))
-	$(RUN_PYTHON) -m pip install --quiet --editable '.[$(EXTRAS)]'
+	$(if $(TORCH_INDEX),$(RUN_PYTHON) -m pip install --quiet --no-compile --extra-index-url $(TORCH_INDEX) $(TORCH))
+	$(RUN_PYTHON) -m pip install --quiet --no-compile --editable '.[$(EXTRAS)]'
+	@$(compile_on_all_cores)
 	@rm -f $(VENV)/.edgekp-setup-*
 	@touch $@
+
+# pip would compile one file after the other, which takes longer than to install them. Some are meant for other Pythons.
+define compile_on_all_cores
+$(RUN_PYTHON) -m compileall -qq -j 0 -x 'site-packages/.*/tests?/' $(VENV)/lib || true
+endef
 
 # One line of advice where pip would fetch the CUDA build of PyTorch for a machine without a GPU; then it goes on.
 define advise_on_torch
