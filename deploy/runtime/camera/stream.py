@@ -19,6 +19,7 @@ HINT = "is it the right address, user and password? try: ffplay ADDRESS"
 # as low_delay, does nothing here. Not nobuffer: the variable holds for every file that OpenCV opens later, and with it
 # the last picture of a saved video is not found.
 OPTIONS = "rtsp_transport;tcp"
+THREADS = getattr(cv2, "CAP_PROP_N_THREADS", None)  # JetPack 6's OpenCV 4.5 has none, and refuses what it does not know
 FULL_HD = 1920 * 1088  # pixels of a picture that one core decodes as fast as they come; 4K takes four
 
 
@@ -33,7 +34,8 @@ def open_stream(address: str) -> Capture:
     quiet.opencv()
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", OPTIONS)
     capture = _capture(address, threads=1)
-    if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > FULL_HD:
+    pixels = capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    if THREADS is not None and pixels > FULL_HD:
         capture.release()
         capture = _capture(address, threads=4)
     if not capture.isOpened():
@@ -44,9 +46,10 @@ def open_stream(address: str) -> Capture:
 def _capture(address: str, threads: int) -> cv2.VideoCapture:
     """Every thread beyond the first holds one picture back: the decoder fills all of them before it gives the first."""
     limit_ms = int(TIMEOUT_S * 1000)
-    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms,
-                                                      cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms,
-                                                      cv2.CAP_PROP_N_THREADS, threads])
+    wishes = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms]
+    if THREADS is not None:
+        wishes += [THREADS, threads]
+    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, wishes)
 
 
 def _why_not(address: str) -> str:
